@@ -1,0 +1,276 @@
+"""A graph of NodeDefs, indexed: by name, by consumer, by output argument.
+
+Tensor names. A GraphDef says `node` or `node:1` for data and `^node` for control; a FunctionDef
+body says `node:output_arg:index` for data, and plain `arg` for its own arguments
+(tensorflow/core/framework/function.proto). This module speaks the GraphDef form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from bridge.dtypes import REF_OFFSET
+from bridge.errors import MalformedError, UnsupportedError, Where
+from bridge.opsets import OpTable
+from bridge.proto import tf_pb
+
+LOOP_BACK_EDGE = frozenset({"NextIteration", "RefNextIteration"})
+"""Ops whose output may flow back to a Merge: the only legal cycles of a graph."""
+
+
+class Tensor(NamedTuple):
+    """One output of a node; output -1 stands for a control edge from the node."""
+
+    node: str
+    output: int
+
+    @property
+    def is_control(self) -> bool:
+        """True for a control edge."""
+        return self.output < 0
+
+    def __str__(self) -> str:
+        """The form that NodeDef.input uses."""
+        if self.is_control:
+            return f"^{self.node}"
+        return f"{self.node}:{self.output}" if self.output else self.node
+
+
+def parse_tensor(name: str) -> Tensor:
+    """Parses `node`, `node:1` or `^node`.
+
+    Raises:
+      MalformedError: the index is not a number.
+    """
+    if name.startswith("^"):
+        return Tensor(name[1:], -1)
+    node, colon, index = name.rpartition(":")
+    if not colon:
+        return Tensor(name, 0)
+    if not index.isdecimal():
+        raise MalformedError(f"{name!r} is not a tensor name")
+    return Tensor(node, int(index))
+
+
+class OutputArg(NamedTuple):
+    """An output of a node as function bodies name it."""
+
+    arg: str
+    number: int
+    dtype: int
+
+
+class Graph:
+    """Nodes by name, a function library, and the op definitions that give them meaning."""
+
+    def __init__(
+        self,
+        nodes: Iterable[tf_pb.NodeDef],
+        ops: OpTable,
+        functions: Iterable[tf_pb.FunctionDef] = (),
+        gradients: Iterable[tf_pb.GradientDef] = (),
+        where: Where | None = None,
+    ):
+        """Indexes the nodes.
+
+        Args:
+          nodes: the NodeDefs; they are kept, not copied.
+          ops: definitions of their ops.
+          functions: the function library.
+          gradients: gradient definitions of the library.
+          where: the place to name in errors.
+
+        Raises:
+          MalformedError: two nodes or two functions have one name.
+        """
+        self.where = where or Where()
+        self.ops = ops
+        self.nodes: dict[str, tf_pb.NodeDef] = {}
+        self.functions: dict[str, tf_pb.FunctionDef] = {}
+        self.gradients = list(gradients)
+        for node in nodes:
+            if node.name in self.nodes:
+                raise MalformedError("two nodes have the same name", where=self.at(node.name))
+            self.nodes[node.name] = node
+        for function in functions:
+            name = function.signature.name
+            if name in self.functions:
+                raise MalformedError(f"two functions are named {name!r}", where=self.where)
+            self.functions[name] = function
+
+    def at(self, node: str | None, signature: str | None = None) -> Where:
+        """Returns the place of a node of this graph, for an error message."""
+        return Where(self.where.path, self.where.variant, signature, node)
+
+    # -- nodes ---------------------------------------------------------------------------
+
+    def node(self, name: str) -> tf_pb.NodeDef:
+        """Returns a node.
+
+        Raises:
+          MalformedError: there is no such node.
+        """
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise MalformedError("the graph has no such node", where=self.at(name)) from None
+
+    def add(
+        self, op: str, name: str, inputs: Sequence[str] = (), **attrs: tf_pb.AttrValue
+    ) -> tf_pb.NodeDef:
+        """Adds a node; data inputs come before control inputs, as a NodeDef wants them."""
+        node = tf_pb.NodeDef(name=name, op=op, input=inputs)
+        for key, value in attrs.items():
+            node.attr[key].CopyFrom(value)
+        if name in self.nodes:
+            raise MalformedError("two nodes have the same name", where=self.at(name))
+        self.nodes[name] = node
+        return node
+
+    def unique_name(self, name: str) -> str:
+        """Returns `name`, or `name_1`, `name_2` …, whichever no node has yet."""
+        candidate, suffix = name, 0
+        while candidate in self.nodes:
+            suffix += 1
+            candidate = f"{name}_{suffix}"
+        return candidate
+
+    def keep(self, names: Iterable[str]) -> int:
+        """Drops every node that is not in `names`; returns how many were dropped."""
+        kept = set(names)
+        before = len(self.nodes)
+        self.nodes = {name: node for name, node in self.nodes.items() if name in kept}
+        return before - len(self.nodes)
+
+    # -- edges ---------------------------------------------------------------------------
+
+    def inputs(self, node: tf_pb.NodeDef) -> Iterator[Tensor]:
+        """Yields the inputs of a node, data first, then control."""
+        return map(parse_tensor, node.input)
+
+    def consumers(self) -> dict[str, list[tuple[tf_pb.NodeDef, int]]]:
+        """Returns for every node the (consumer, input position) pairs, control edges too."""
+        result: dict[str, list[tuple[tf_pb.NodeDef, int]]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for position, name in enumerate(node.input):
+                result[parse_tensor(name).node].append((node, position))
+        return result
+
+    def ancestors(
+        self, targets: Iterable[str], stop: Callable[[Tensor], bool] | None = None
+    ) -> set[str]:
+        """Returns the names of the target nodes and all they depend on, through control too.
+
+        Args:
+          targets: names of nodes.
+          stop: edges for which it is true are not followed.
+        """
+        seen: set[str] = set()
+        stack = list(targets)
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for tensor in self.inputs(self.node(name)):
+                if tensor.node not in seen and not (stop and stop(tensor)):
+                    stack.append(tensor.node)
+        return seen
+
+    def descendants(self, tensors: Iterable[Tensor]) -> set[str]:
+        """Returns the names of the nodes that depend on any of the tensors, not their own."""
+        consumers = self.consumers()
+        roots = set(tensors)
+        seen: set[str] = set()
+        stack: list[str] = []
+        for root in roots:
+            for node, position in consumers.get(root.node, ()):
+                edge = parse_tensor(node.input[position])
+                if edge == root or edge.is_control:
+                    stack.append(node.name)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(node.name for node, _ in consumers[name])
+        return seen
+
+    # -- types ---------------------------------------------------------------------------
+
+    def op_def(self, node: tf_pb.NodeDef) -> tf_pb.OpDef:
+        """Returns the definition of a node's op, or the signature of the function it calls.
+
+        Raises:
+          UnsupportedError: nobody knows the op.
+        """
+        if node.op in self.functions:
+            return self.functions[node.op].signature
+        op_def = self.ops.get(node.op)
+        if op_def is None:
+            raise UnsupportedError(
+                f"no definition of op {node.op!r} is known",
+                where=self.at(node.name),
+                hint="neither TensorFlow nor the model's own op list has it; export the module "
+                "again without it",
+            )
+        return op_def
+
+    def attr(self, node: tf_pb.NodeDef, name: str) -> tf_pb.AttrValue:
+        """Returns an attribute, or its default where the exporter stripped it.
+
+        Raises:
+          MalformedError: there is neither.
+        """
+        if name in node.attr:
+            return node.attr[name]
+        for attr in self.op_def(node).attr:
+            if attr.name == name and attr.HasField("default_value"):
+                return attr.default_value
+        raise MalformedError(f"attribute {name!r} is absent", where=self.at(node.name))
+
+    def arg_types(
+        self, node: tf_pb.NodeDef, args: Iterable[tf_pb.OpDef.ArgDef]
+    ) -> list[OutputArg]:
+        """Resolves input or output arguments to one entry per tensor.
+
+        Reference types are given as `dtype + 100`, as in types.proto.
+        """
+        result: list[OutputArg] = []
+        for arg in args:
+            if arg.type_list_attr:
+                dtypes = list(self.attr(node, arg.type_list_attr).list.type)
+            else:
+                dtype = self.attr(node, arg.type_attr).type if arg.type_attr else arg.type
+                count = self.attr(node, arg.number_attr).i if arg.number_attr else 1
+                dtypes = [dtype] * count
+            ref = REF_OFFSET if arg.is_ref else 0
+            result.extend(OutputArg(arg.name, i, dtype + ref) for i, dtype in enumerate(dtypes))
+        return result
+
+    def outputs(self, node: tf_pb.NodeDef) -> list[OutputArg]:
+        """Returns the outputs of a node, in order."""
+        return self.arg_types(node, self.op_def(node).output_arg)
+
+    def output(self, tensor: Tensor) -> OutputArg:
+        """Returns what a tensor is an output of.
+
+        Raises:
+          MalformedError: the node has no such output.
+        """
+        outputs = self.outputs(self.node(tensor.node))
+        if tensor.output >= len(outputs):
+            raise MalformedError(
+                f"output {tensor.output} is used, the node has {len(outputs)}",
+                where=self.at(tensor.node),
+            )
+        return outputs[tensor.output]
+
+    def called_functions(self, node: tf_pb.NodeDef) -> Iterator[str]:
+        """Yields the names of the library functions that a node refers to."""
+        if node.op in self.functions:
+            yield node.op
+        for value in node.attr.values():
+            if value.HasField("func"):
+                yield value.func.name
+            yield from (func.name for func in value.list.func)

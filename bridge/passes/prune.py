@@ -1,0 +1,95 @@
+"""Drops what nothing of a variant needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from bridge.graph import Graph, Tensor, parse_tensor
+from bridge.model import Variant
+from bridge.passes._infra import VariantPass
+from bridge.proto import tf_pb
+from bridge.report import Report
+
+PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
+
+
+class Prune(VariantPass):
+    """Keeps what signatures, update ops, regularization losses and table initializers need.
+
+    Requires: nothing. Ensures: every node is an ancestor of one of those, or an input of a
+    signature; every function is called; every regularization loss can be computed without inputs.
+
+    1. Variable initializers, savers and summaries go: the checkpoint holds the values.
+    2. A signature's input cuts the graph: what lies behind it is kept only for other signatures.
+    3. A regularization loss that depends on an input is dropped and named: TF2 calls such losses
+       without arguments (the old client can't evaluate one either).
+    """
+
+    name: ClassVar[str] = "prune"
+
+    def rewrite(self, variant: Variant, report: Report) -> int:
+        """Prunes one variant."""
+        graph = variant.graph
+        self._drop_losses_of_inputs(variant, report)
+        state_targets = [parse_tensor(name).node for name in variant.regularization_losses]
+        kept = graph.ancestors([*state_targets, *variant.table_initializers])
+        for signature in variant.signatures.values():
+            inputs = {parse_tensor(name) for name in signature.input_tensors()}
+            outputs = [
+                tensor.node
+                for tensor in map(parse_tensor, signature.output_tensors())
+                if tensor not in inputs
+            ]
+            kept |= graph.ancestors([*outputs, *variant.update_ops], inputs.__contains__)
+            kept |= {tensor.node for tensor in inputs}
+        dropped = graph.keep(kept)
+        variant.assets = {node: name for node, name in variant.assets.items() if node in kept}
+        return dropped + _drop_functions(graph)
+
+    def _drop_losses_of_inputs(self, variant: Variant, report: Report) -> None:
+        graph = variant.graph
+        inputs: set[Tensor] = {
+            parse_tensor(name)
+            for signature in variant.signatures.values()
+            for name in signature.input_tensors()
+        }
+        input_nodes = {tensor.node for tensor in inputs}
+        for name in list(variant.regularization_losses):
+            needed = graph.ancestors([parse_tensor(name).node])
+            fed = sorted(
+                node for node in needed if node in input_nodes or graph.nodes[node].op in PLACEHOLDERS
+            )
+            if fed:
+                variant.regularization_losses.remove(name)
+                report.drop(
+                    "regularization_loss",
+                    name,
+                    f"it depends on the input {fed[0]!r}, and TF2 calls regularization losses "
+                    "without arguments",
+                    graph.at(parse_tensor(name).node),
+                )
+
+
+def _drop_functions(graph: Graph) -> int:
+    """Drops functions that no node reaches, and gradients of functions that are gone."""
+    gradients = {gradient.function_name: gradient.gradient_func for gradient in graph.gradients}
+    kept: set[str] = set()
+    stack = list(_called(graph, graph.nodes.values()))
+    while stack:
+        name = stack.pop()
+        if name in kept or name not in graph.functions:
+            continue
+        kept.add(name)
+        stack.extend(_called(graph, graph.functions[name].node_def))
+        if name in gradients:
+            stack.append(gradients[name])
+    dropped = len(graph.functions) - len(kept)
+    graph.functions = {name: body for name, body in graph.functions.items() if name in kept}
+    graph.gradients = [g for g in graph.gradients if g.function_name in kept]
+    return dropped
+
+
+def _called(graph: Graph, nodes: Iterable[tf_pb.NodeDef]) -> Iterator[str]:
+    for node in nodes:
+        yield from graph.called_functions(node)

@@ -1,0 +1,194 @@
+"""Cuts functions out of a variant's graph.
+
+A body computes outputs of the graph from given inputs. The state it touches (variables, tables,
+paths of assets) becomes further arguments, which the loader binds to objects: captures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bridge.errors import MalformedError, UnsupportedError
+from bridge.function_body import FunctionArg, HandleData, build_function
+from bridge.graph import Tensor, parse_tensor
+from bridge.model import Endpoint, Shape, Variant
+from bridge.passes.prune import PLACEHOLDERS
+from bridge.proto import tf_pb
+from bridge.saved_model.library import Library, rename_calls
+from bridge.saved_model.structured_value import component_name
+
+PLACEHOLDERS_WITH_DEFAULT = PLACEHOLDERS | {"PlaceholderWithDefault"}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """State that a function reads through an argument.
+
+    Attributes:
+      key: kind and name, `("variable", "conv/kernel")`.
+      number: its number in the object graph.
+      dtype: of the argument: DT_RESOURCE, or DT_STRING for the path of an asset.
+      handle_data: what a resource points to.
+    """
+
+    key: tuple[str, str]
+    number: int
+    dtype: int
+    handle_data: HandleData = ()
+    shape: Shape = ()
+
+
+@dataclass
+class VariantState:
+    """What a body of one variant may refer to.
+
+    Attributes:
+      variant: the variant.
+      captured: the state by the name of its node.
+      renamed: the library's names of the functions that the graph calls.
+    """
+
+    variant: Variant
+    captured: dict[str, Captured]
+    renamed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A function of the library, with what its arguments and outputs are.
+
+    Attributes:
+      name: its name in the library.
+      inputs: by key, sorted; each makes one argument per component.
+      outputs: by key, sorted; each makes one output per component.
+      captures: the last arguments.
+      stateful: whether it touches state.
+    """
+
+    name: str
+    inputs: dict[str, Endpoint]
+    outputs: dict[str, Endpoint]
+    captures: tuple[Captured, ...]
+    stateful: bool
+
+
+def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> list[str]:
+    """Returns the update ops that a call with these inputs runs: those that depend on them.
+
+    One that needs a further placeholder, which only another signature feeds, can't run.
+    """
+    tensors = _input_tensors(inputs)
+    graph = variant.graph
+    dependent = graph.descendants(tensors)
+    return [
+        name
+        for name in variant.update_ops
+        if name in dependent
+        and not any(
+            graph.nodes[node].op in PLACEHOLDERS
+            for node in graph.ancestors([name], tensors.__contains__) - {t.node for t in tensors}
+        )
+    ]
+
+
+def build_body(
+    state: VariantState,
+    library: Library,
+    base_name: str,
+    inputs: Mapping[str, Endpoint],
+    outputs: Mapping[str, Endpoint],
+    run: Iterable[str] = (),
+    signature: str | None = None,
+    *,
+    share: bool = True,
+) -> Body:
+    """Adds a function to the library.
+
+    Args:
+      state: the variant to cut from.
+      library: takes the function.
+      base_name: part of its name.
+      inputs: what the function is given.
+      outputs: what it returns.
+      run: nodes that must run besides.
+      signature: the signature it is for, for error messages.
+      share: false for a function that the object graph names, which must be the only one to have
+        that name.
+
+    Raises:
+      MalformedError: an output needs a placeholder that is no input.
+      UnsupportedError: two inputs are the same tensor.
+    """
+    graph = state.variant.graph
+    run = list(run)
+    tensors = _input_tensors(inputs)
+    flat_outputs = _components(outputs)
+    targets = [tensor.node for _, tensor, _, _ in flat_outputs if tensor not in tensors]
+    members = graph.ancestors([*targets, *run], tensors.__contains__)
+    captured_nodes = sorted(members & state.captured.keys())
+    captures = tuple(
+        {state.captured[n].key: state.captured[n] for n in captured_nodes}.values()
+    )
+    members -= set(captured_nodes)
+    members -= {t.node for t in tensors if graph.nodes[t.node].op in PLACEHOLDERS_WITH_DEFAULT}
+    for name in sorted(members):
+        if graph.nodes[name].op in PLACEHOLDERS:
+            raise MalformedError(
+                f"an output depends on the placeholder {name!r}, which is no input",
+                where=graph.at(name, signature),
+            )
+    args = [
+        FunctionArg(name, (tensor,), dtype, shape)
+        for name, tensor, dtype, shape in _components(inputs)
+    ]
+    if len({tensor for arg in args for tensor in arg.replaces}) < len(args):
+        raise UnsupportedError("two inputs are the same tensor", where=graph.at(None, signature))
+    for capture in captures:
+        nodes = [n for n in captured_nodes if state.captured[n].key == capture.key]
+        args.append(
+            FunctionArg(
+                capture.key[1],
+                tuple(Tensor(node, 0) for node in nodes),
+                capture.dtype,
+                capture.shape,
+                capture.handle_data,
+            )
+        )
+    function = build_function(
+        graph,
+        library.new_name(base_name),
+        members,
+        args,
+        outputs=[(name, tensor) for name, tensor, _, _ in flat_outputs],
+        control_outputs=sorted(set(run)),
+    )
+    rename_calls(function.node_def, state.renamed)
+    name = library.add(function, share=share)
+    return Body(
+        name,
+        dict(sorted(inputs.items())),
+        dict(sorted(outputs.items())),
+        captures,
+        function.signature.is_stateful,
+    )
+
+
+def _components(endpoints: Mapping[str, Endpoint]) -> list[tuple[str, Tensor, int, Shape]]:
+    """Returns name, tensor, dtype and shape of every plain tensor, by sorted key."""
+    return [
+        (component_name(key, endpoints[key], c), parse_tensor(c.name), c.dtype, c.shape)
+        for key in sorted(endpoints)
+        for c in endpoints[key].components
+    ]
+
+
+def _input_tensors(inputs: Mapping[str, Endpoint]) -> set[Tensor]:
+    return {tensor for _, tensor, _, _ in _components(inputs)}
+
+
+def variable_handle_data(dtype: int, shape: tf_pb.TensorShapeProto) -> HandleData:
+    """What the handle of a variable points to."""
+    data = tf_pb.ResourceHandleProto.DtypeAndShape(shape=shape)
+    data.dtype = dtype  # type: ignore[assignment]
+    return (data,)

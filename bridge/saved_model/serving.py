@@ -1,0 +1,240 @@
+"""The plain graph of a SavedModel, for loaders that know no objects.
+
+TensorFlow Serving, tf.compat.v1.saved_model.load and TF 1.x run this graph in a session: they
+restore variables by `saver_def`, run the init op, feed placeholders and fetch outputs. The names
+are those that TensorFlow 2 itself gives (python/saved_model/save.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bridge.graph import Graph
+from bridge.model import Encoding, Endpoint, Model, shape_to_proto
+from bridge.opsets import OpTable
+from bridge.proto import tf_pb
+from bridge.saved_model.bodies import Body, Captured
+from bridge.saved_model.objects import checkpoint_key
+from bridge.saved_model.state import State
+from bridge.saved_model.structured_value import component_name
+
+INIT_OP = "__saved_model_init_op"
+SERVING_DEFAULT = "serving_default"
+METHOD = "tensorflow/serving/predict"
+ASSET_PLACEHOLDER = b"the loader feeds the path here"
+
+
+def _type(dtype: int) -> tf_pb.AttrValue:
+    value = tf_pb.AttrValue()
+    value.type = dtype  # type: ignore[assignment]
+    return value
+
+
+def _types(dtypes: Sequence[int]) -> tf_pb.AttrValue:
+    value = tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue())
+    value.list.type.extend(dtypes)  # type: ignore[arg-type]
+    return value
+
+
+def _string_const(values: Sequence[bytes], shape: tuple[int, ...]) -> tf_pb.AttrValue:
+    tensor = tf_pb.TensorProto(
+        dtype=tf_pb.DT_STRING, tensor_shape=shape_to_proto(shape), string_val=values
+    )
+    return tf_pb.AttrValue(tensor=tensor)
+
+
+class ServingGraph:
+    """Builds the graph and its SignatureDefs."""
+
+    def __init__(self, model: Model, state: State):
+        """Adds variables, assets, tables, and the ops that restore and initialize them."""
+        self._state = state
+        self.graph = Graph((), OpTable())
+        self.signatures: dict[str, tf_pb.SignatureDef] = {}
+        self.assets: list[tf_pb.AssetFileDef] = []
+        self._tensors: dict[tuple[str, str], str] = {}
+        self._init_ops: list[str] = []
+        self._asset_variables: dict[str, str] = {}
+        self._add_state(model)
+        self.saver_def = self._add_saver(model)
+
+    def _add(self, op: str, name: str, inputs: Sequence[str] = (), **attrs: tf_pb.AttrValue) -> str:
+        return self.graph.add(op, self.graph.unique_name(name), inputs, **attrs).name
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def _add_state(self, model: Model) -> None:
+        for variable in model.variables.values():
+            name = self._add(
+                "VarHandleOp",
+                variable.name,
+                dtype=_type(variable.dtype),
+                shape=tf_pb.AttrValue(shape=shape_to_proto(variable.shape)),
+                shared_name=tf_pb.AttrValue(s=variable.name.encode()),
+            )
+            self._tensors["variable", variable.name] = name
+        for filename in self._state.assets:
+            name = self._add(
+                "Const",
+                "asset_path_initializer",
+                dtype=_type(tf_pb.DT_STRING),
+                value=_string_const([ASSET_PLACEHOLDER], ()),
+            )
+            self._tensors["asset", filename] = name
+            info = tf_pb.TensorInfo(name=f"{name}:0")
+            self.assets.append(tf_pb.AssetFileDef(tensor_info=info, filename=filename))
+        for table in self._state.tables.values():
+            node = table.node
+            self._tensors[table.captured.key] = self._add(
+                node.op, node.name, (), **{key: node.attr[key] for key in node.attr}
+            )
+        for table in self._state.tables.values():
+            self._init_ops.append(self._call(table.initialize, [], initializing=True))
+
+    def _captured(self, capture: Captured, initializing: bool) -> str:
+        """Returns the tensor that a captured argument gets.
+
+        A loader feeds the path of an asset only while it runs the init op. What needs the path
+        later gets it from a variable that the init op sets.
+        """
+        tensor = self._tensors[capture.key]
+        if capture.key[0] != "asset" or initializing:
+            return tensor
+        filename = capture.key[1]
+        if filename not in self._asset_variables:
+            scalar = tf_pb.AttrValue(shape=shape_to_proto(()))
+            string = _type(tf_pb.DT_STRING)
+            handle = self._add("VarHandleOp", "asset_path", dtype=string, shape=scalar)
+            self.graph.nodes[handle].attr["shared_name"].s = handle.encode()
+            assign = self._add(
+                "AssignVariableOp", f"{handle}/Assign", [handle, tensor], dtype=string
+            )
+            self._init_ops.append(assign)
+            self._asset_variables[filename] = self._add(
+                "ReadVariableOp", f"{handle}/Read/ReadVariableOp", [handle], dtype=string
+            )
+        return self._asset_variables[filename]
+
+    def _add_saver(self, model: Model) -> tf_pb.SaverDef:
+        """Adds plain save and restore ops for every variable."""
+        string = _type(tf_pb.DT_STRING)
+        scalar = tf_pb.AttrValue(shape=shape_to_proto(()))
+        filename = self._add("Placeholder", "saver_filename", dtype=string, shape=scalar)
+        variables = list(model.variables.values())
+        keys = [checkpoint_key(variable.name).encode() for variable in variables]
+        dtypes = _types([variable.dtype for variable in variables])
+        shape = (len(keys),)
+        names = self._add(
+            "Const", "save/tensor_names", dtype=string, value=_string_const(keys, shape)
+        )
+        slices = self._add(
+            "Const",
+            "save/shape_and_slices",
+            dtype=string,
+            value=_string_const([b""] * len(keys), shape),
+        )
+        reads = []
+        for variable in variables:
+            handle = self._tensors["variable", variable.name]
+            dtype = _type(variable.dtype)
+            read = f"{variable.name}/Read/ReadVariableOp"
+            reads.append(self._add("ReadVariableOp", read, [handle], dtype=dtype))
+        save_inputs = [filename, names, slices, *reads]
+        if variables:
+            save = [f"^{self._add('SaveV2', 'save/SaveV2', save_inputs, dtypes=dtypes)}"]
+            restore = self._add(
+                "RestoreV2", "save/RestoreV2", [filename, names, slices], dtypes=dtypes
+            )
+        else:
+            save, restore = [], ""
+        saved = self._add("Identity", "save/control_dependency", [filename, *save], T=string)
+        assigns = []
+        for position, variable in enumerate(variables):
+            tensor = f"{restore}:{position}" if position else restore
+            handle = self._tensors["variable", variable.name]
+            assigns.append(
+                self._add(
+                    "AssignVariableOp",
+                    f"save/Assign/{variable.name}",
+                    [handle, tensor],
+                    dtype=_type(variable.dtype),
+                )
+            )
+        restored = self._add("NoOp", "save/restore_all", [f"^{name}" for name in assigns])
+        return tf_pb.SaverDef(
+            filename_tensor_name=f"{filename}:0",
+            save_tensor_name=f"{saved}:0",
+            restore_op_name=restored,
+            version=tf_pb.SaverDef.V2,
+        )
+
+    # -- signatures ----------------------------------------------------------------------------
+
+    def _call(self, body: Body, inputs: list[str], *, initializing: bool = False) -> str:
+        function = self._state.library.functions[body.name].signature
+        captured = [self._captured(capture, initializing) for capture in body.captures]
+        return self._add(
+            "StatefulPartitionedCall" if body.stateful else "PartitionedCall",
+            "StatefulPartitionedCall" if body.stateful else "PartitionedCall",
+            [*inputs, *captured],
+            Tin=_types([arg.type for arg in function.input_arg]),
+            Tout=_types([arg.type for arg in function.output_arg]),
+            f=tf_pb.AttrValue(func=tf_pb.NameAttrList(name=body.name)),
+        )
+
+    def add_signature(self, name: str, body: Body) -> None:
+        """Adds placeholders, a call and the SignatureDef."""
+        signature = tf_pb.SignatureDef(method_name=METHOD)
+        placeholders: list[str] = []
+        for key, endpoint in body.inputs.items():
+            parts = [
+                self._add(
+                    "Placeholder",
+                    f"{name}_{component_name(key, endpoint, component)}",
+                    dtype=_type(component.dtype),
+                    shape=tf_pb.AttrValue(shape=shape_to_proto(component.shape)),
+                )
+                for component in endpoint.components
+            ]
+            placeholders += parts
+            signature.inputs[key].CopyFrom(_tensor_info(endpoint, [f"{part}:0" for part in parts]))
+        call = self._call(body, placeholders)
+        position = 0
+        for key, endpoint in body.outputs.items():
+            names = [f"{call}:{position + i}" for i in range(len(endpoint.components))]
+            position += len(names)
+            signature.outputs[key].CopyFrom(_tensor_info(endpoint, names))
+        self.signatures[name] = signature
+
+    def finish(self) -> str:
+        """Adds the init op; returns its name."""
+        init = self._add("NoOp", "NoOp", [f"^{name}" for name in self._init_ops])
+        info = tf_pb.TensorInfo(name=init, tensor_shape=tf_pb.TensorShapeProto(unknown_rank=True))
+        self.signatures[INIT_OP] = tf_pb.SignatureDef(outputs={INIT_OP: info})
+        return init
+
+
+def _tensor_info(endpoint: Endpoint, names: Sequence[str]) -> tf_pb.TensorInfo:
+    info = tf_pb.TensorInfo(tensor_shape=shape_to_proto(endpoint.shape))
+    info.dtype = endpoint.dtype  # type: ignore[assignment]
+    if endpoint.encoding is Encoding.DENSE:
+        info.name = names[0]
+    elif endpoint.encoding is Encoding.SPARSE:
+        sparse = info.coo_sparse
+        sparse.indices_tensor_name, sparse.values_tensor_name = names[0], names[1]
+        sparse.dense_shape_tensor_name = names[2]
+    else:
+        if endpoint.type_spec is not None:
+            info.composite_tensor.type_spec.CopyFrom(endpoint.type_spec)
+        for component, name in zip(endpoint.components, names, strict=True):
+            part = info.composite_tensor.components.add(
+                name=name, tensor_shape=shape_to_proto(component.shape)
+            )
+            part.dtype = component.dtype  # type: ignore[assignment]
+    return info
+
+
+def ops_used(nodes: Mapping[str, tf_pb.NodeDef], functions: Sequence[tf_pb.FunctionDef]) -> set[str]:
+    """Returns the names of all ops of a graph and its functions."""
+    bodies = (node for function in functions for node in function.node_def)
+    return {node.op for node in (*nodes.values(), *bodies)}
