@@ -74,8 +74,8 @@ def add_callable(modes: Mapping[bool, Mode], state: State) -> int:
     args = [*([argument] if argument else []), TRAINING, RETURN_ENDPOINTS]
     concrete = [
         _add_concrete(mode.body, as_dict, training, endpoints, state)
+        for as_dict in _input_forms(modes)
         for training, mode in modes.items()
-        for as_dict in _input_forms(mode.body.inputs)
         for endpoints in ((False, True) if DEFAULT in mode.body.outputs else (True,))
     ]
     has_default = any(DEFAULT in mode.body.outputs for mode in modes.values())
@@ -93,9 +93,13 @@ def _argument_name(inputs: Mapping[str, Endpoint]) -> str:
     return key if len(inputs) == 1 and usable and not taken else INPUTS
 
 
-def _input_forms(inputs: Mapping[str, Endpoint]) -> tuple[bool, ...]:
-    """Whether the inputs are given as a dictionary: one input may also be given as it is."""
-    return (False, True) if len(inputs) == 1 else (True,)
+def _input_forms(modes: Mapping[bool, Mode]) -> tuple[bool, ...]:
+    """Whether the inputs are given as a dictionary: one input may also be given as it is.
+
+    The loader tries the forms in this order. It raises where it compares a dictionary with the type
+    of a sparse or ragged tensor, so those stand last.
+    """
+    return (True, False) if all(len(m.body.inputs) == 1 for m in modes.values()) else (True,)
 
 
 def _add_concrete(body: Body, as_dict: bool, training: bool, endpoints: bool, state: State) -> str:
