@@ -94,9 +94,7 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource
     variant.trainable_variables = list(trainable)
     variant.update_ops = _node_list(meta_graph, "update_ops", graph)
     variant.table_initializers = _node_list(meta_graph, "table_initializer", graph)
-    variant.regularization_losses = [
-        str(parse_tensor(name)) for name in _names(meta_graph, "regularization_losses", graph)
-    ]
+    variant.regularization_losses = _losses(meta_graph, graph)
     variant.assets = _read_assets(meta_graph, graph)
     variant.attachments = _read_attachments(meta_graph, where)
     return VariantSource(
@@ -131,6 +129,17 @@ def _names(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[str]:
 def _node_list(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[str]:
     names = (parse_tensor(name).node for name in _names(meta_graph, key, graph))
     return list(dict.fromkeys(names))
+
+
+def _losses(meta_graph: tf_pb.MetaGraphDef, graph: Graph) -> list[str]:
+    tensors = [parse_tensor(name) for name in _names(meta_graph, "regularization_losses", graph)]
+    for tensor in tensors:
+        if tensor.is_control:
+            raise MalformedError(
+                "a regularization loss is a control edge, no tensor", where=graph.at(tensor.node)
+            )
+        graph.output(tensor)
+    return [str(tensor) for tensor in tensors]
 
 
 def _variable_defs(
@@ -212,6 +221,8 @@ def _component(info: tf_pb.TensorInfo, signature: str, key: str, graph: Graph) -
 def _checked(name: str, dtype: int, key: str, where: Where, graph: Graph) -> str:
     """Returns the tensor's name in its short form, after checking that it is there and of dtype."""
     tensor = parse_tensor(name)
+    if tensor.is_control:
+        raise MalformedError(f"{key!r} names the control edge {name!r}, no tensor", where=where)
     found = base_dtype(graph.output(tensor).dtype)
     if found != dtype:
         raise MalformedError(
@@ -278,4 +289,3 @@ def _read_attachments(meta_graph: tf_pb.MetaGraphDef, where: Where) -> dict[str,
             raise MalformedError("a broken ModuleAttachment", where=where) from error
         result[attachment.key] = attachment.value
     return result
-

@@ -291,9 +291,7 @@ def _report_dead_entries(keys: set[str], report: Report) -> None:
         report.drop("checkpoint_entry", key, "no variable of any variant has this name")
 
 
-def _report_leftovers(
-    directory: Path, sources: dict[Tags, VariantSource], report: Report
-) -> None:
+def _report_leftovers(directory: Path, sources: dict[Tags, VariantSource], report: Report) -> None:
     for path in sorted(directory.iterdir()):
         if path.name not in _KNOWN_ENTRIES:
             report.drop("file", path.name, "no part of the module format")

@@ -58,7 +58,9 @@ class Prune(VariantPass):
         for name in list(variant.regularization_losses):
             needed = graph.ancestors([parse_tensor(name).node])
             fed = sorted(
-                node for node in needed if node in input_nodes or graph.nodes[node].op in PLACEHOLDERS
+                node
+                for node in needed
+                if node in input_nodes or graph.nodes[node].op in PLACEHOLDERS
             )
             if fed:
                 variant.regularization_losses.remove(name)

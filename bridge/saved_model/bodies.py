@@ -127,9 +127,7 @@ def build_body(
     targets = [tensor.node for _, tensor, _, _ in flat_outputs if tensor not in tensors]
     members = graph.ancestors([*targets, *run], tensors.__contains__)
     captured_nodes = sorted(members & state.captured.keys())
-    captures = tuple(
-        {state.captured[n].key: state.captured[n] for n in captured_nodes}.values()
-    )
+    captures = tuple({state.captured[n].key: state.captured[n] for n in captured_nodes}.values())
     members -= set(captured_nodes)
     members -= {t.node for t in tensors if graph.nodes[t.node].op in PLACEHOLDERS_WITH_DEFAULT}
     for name in sorted(members):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.dtypes import dtype_name
-from bridge.model import Endpoint, Shape, Variant, shape_to_proto
+from bridge.model import Endpoint, Shape, Variant
 from bridge.proto import tf_pb
 from bridge.report import CallableReport, Report
 from bridge.saved_model import structured_value as sv

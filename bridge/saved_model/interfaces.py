@@ -87,4 +87,3 @@ def plan_interfaces(model: Model, root: Tags | None, report: Report) -> list[Int
         prefix = f"{name}/" if chosen is None else None
         interfaces.append(Interface(name, {False: variant, True: variant}, prefix))
     return interfaces
-

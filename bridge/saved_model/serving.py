@@ -234,7 +234,9 @@ def _tensor_info(endpoint: Endpoint, names: Sequence[str]) -> tf_pb.TensorInfo:
     return info
 
 
-def ops_used(nodes: Mapping[str, tf_pb.NodeDef], functions: Sequence[tf_pb.FunctionDef]) -> set[str]:
+def ops_used(
+    nodes: Mapping[str, tf_pb.NodeDef], functions: Sequence[tf_pb.FunctionDef]
+) -> set[str]:
     """Returns the names of all ops of a graph and its functions."""
     bodies = (node for function in functions for node in function.node_def)
     return {node.op for node in (*nodes.values(), *bodies)}

@@ -29,7 +29,7 @@ from bridge.saved_model.callables import (
 from bridge.saved_model.interfaces import DEFAULT, Interface, plan_interfaces, subobject_name
 from bridge.saved_model.objects import OBJECT_GRAPH_KEY, ROOT, checkpoint_key
 from bridge.saved_model.serving import INIT_OP, SERVING_DEFAULT, ServingGraph, ops_used
-from bridge.saved_model.state import State, build_state
+from bridge.saved_model.state import build_state
 from bridge.saved_model.structured_value import component_name, tensor_spec
 
 ATTACHMENTS = "hub_module_attachments"

@@ -131,7 +131,8 @@ def components(value: Any) -> dict[str, NDArray[Any]]:
 
     if isinstance(value, tf.SparseTensor):
         return {
-            f"|{part}": getattr(value, part).numpy() for part in ("indices", "values", "dense_shape")
+            f"|{part}": getattr(value, part).numpy()
+            for part in ("indices", "values", "dense_shape")
         }
     if isinstance(value, tf.RaggedTensor):
         parts = {"|values": value.flat_values.numpy()}

@@ -1,4 +1,4 @@
-"""A converted module computes, bit for bit, what the module computes in a v1 session of this release.
+"""A converted module computes what the module computes in a v1 session, bit for bit.
 
 Both sides are today's TensorFlow on the same machine, so nothing but the conversion can differ.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.clients.converted import MODULES, Case, assemble, cases, converted
-from tests.clients.v1_session import V1Module, parts, tensor_names, v1_module
+from tests.clients.v1_session import V1Module, parts, v1_module
 from tests.conftest import TESTDATA, Golden
 
 pytestmark = pytest.mark.tf2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,9 +130,7 @@ def test_every_gradient_is_what_the_old_client_computed(
     variables = by_name(owner(case, root, recorded).trainable_variables)
     with unchanged(root), tf.GradientTape() as tape:
         outputs = function(inputs, training=case.variant["key"] == "train", return_endpoints=True)
-        loss = loss_of(
-            outputs, case.facts["grad_outputs"], recorded.under(f"{case.prefix}|proj")
-        )
+        loss = loss_of(outputs, case.facts["grad_outputs"], recorded.under(f"{case.prefix}|proj"))
     gradients = dict(zip(variables, tape.gradient(loss, list(variables.values())), strict=True))
     wanted = recorded.under(f"{case.prefix}|grad")
     found = whole_arrays(
@@ -201,10 +198,7 @@ def test_variables_keep_name_value_dtype_shape_and_flag(
     variants = recorded.facts["variants"]
     facts = {name: f for variant in variants for name, f in variables_of(variant).items()}
     trainable = {
-        name
-        for variant in variants
-        for name, f in variables_of(variant).items()
-        if f["trainable"]
+        name for variant in variants for name, f in variables_of(variant).items() if f["trainable"]
     }
     assert sorted(found) == sorted(facts)
     assert sorted(by_name(root.trainable_variables)) == sorted(trainable)
