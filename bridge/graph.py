@@ -229,9 +229,7 @@ class Graph:
                 return attr.default_value
         raise MalformedError(f"attribute {name!r} is absent", where=self.at(node.name))
 
-    def arg_types(
-        self, node: tf_pb.NodeDef, args: Iterable[tf_pb.OpDef.ArgDef]
-    ) -> list[OutputArg]:
+    def arg_types(self, node: tf_pb.NodeDef, args: Iterable[tf_pb.OpDef.ArgDef]) -> list[OutputArg]:
         """Resolves input or output arguments to one entry per tensor.
 
         Reference types are given as `dtype + 100`, as in types.proto.

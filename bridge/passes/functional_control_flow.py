@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bridge.errors import UnsupportedError
+from bridge.graph import parse_tensor
 from bridge.model import Variant
 from bridge.passes._infra import VariantPass
 from bridge.passes.functionalize_cond import functionalize_cond
@@ -25,6 +26,7 @@ class FunctionalControlFlow(VariantPass):
     2. Loops become While, inner ones first.
     3. Conditionals, also those in the bodies of loops, become If.
     4. An update op that moved into a branch is replaced by the If that holds it.
+    5. An output of a signature that moved into a branch is refused by name.
     """
 
     name: ClassVar[str] = "functional-control-flow"
@@ -42,6 +44,7 @@ class FunctionalControlFlow(VariantPass):
             variant.update_ops = list(
                 dict.fromkeys(result.moved.get(name, name) for name in variant.update_ops)
             )
+        self._check_targets(variant)
         for node in graph.nodes.values():
             if node.op in V1_CONTROL_FLOW:
                 raise UnsupportedError(
@@ -49,3 +52,21 @@ class FunctionalControlFlow(VariantPass):
                     where=graph.at(node.name),
                 )
         return changed
+
+    def _check_targets(self, variant: Variant) -> None:
+        """Refuses to give a tensor that only one branch of a conditional computes."""
+        graph = variant.graph
+        targets: list[tuple[str, str | None]] = [
+            (name, None) for name in variant.regularization_losses
+        ]
+        for signature in variant.signatures.values():
+            names = signature.input_tensors() + signature.output_tensors()
+            targets.extend((name, signature.name) for name in names)
+        for name, signature_name in targets:
+            node = parse_tensor(name).node
+            if node not in graph.nodes:
+                raise UnsupportedError(
+                    f"tensor {name!r} has a value only if a branch of a conditional runs",
+                    where=graph.at(node, signature_name),
+                    hint="export the module again with the output of the tf.cond instead",
+                )

@@ -143,9 +143,7 @@ class _Rewriter:
         elif op in TABLE_USERS:
             node.op = TABLE_USERS[op]
             self._read_values(node, keep_handle=0)
-        elif any(ref_inputs) or any(
-            is_ref(output.dtype) for output in self._graph.outputs(node)
-        ):
+        elif any(ref_inputs) or any(is_ref(output.dtype) for output in self._graph.outputs(node)):
             raise UnsupportedError(
                 f"op {op} takes or gives a reference, and has no form for resource variables",
                 where=self._graph.at(node.name),
@@ -293,4 +291,3 @@ def _topological(graph: Graph) -> list[str]:
             if not waiting[consumer]:
                 ready.append(consumer)
     return order
-

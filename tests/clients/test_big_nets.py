@@ -42,7 +42,7 @@ def test_a_slim_net_gives_every_end_point_and_trains(net: Path, tmp_path: Path) 
     obj = tf.saved_model.load(str(tmp_path / "out"))
     with np.load(net.with_suffix(".npz")) as arrays:
         recorded = dict(arrays)
-    images = recorded["|default|in|images"]
+    images = tf.constant(recorded["|default|in|images"])
     outputs = obj(images, return_endpoints=True)
     assert sum(name.startswith(NETS[net.name]) for name in outputs) > 10
     for key, array in recorded.items():
@@ -50,7 +50,7 @@ def test_a_slim_net_gives_every_end_point_and_trains(net: Path, tmp_path: Path) 
         if name and signature == "default":
             assert_close(outputs[name].numpy(), array, name, rtol=1e-4)
     with v1_module(net, []) as session:
-        wanted = session.run("default", {"images": tf.constant(images)})
+        wanted = session.run("default", {"images": images})
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
         for name, value in obj(images, return_endpoints=True).items():
