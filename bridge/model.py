@@ -177,6 +177,7 @@ class Variant:
         functions that the source's own graph calls.
       signatures: by name.
       trainable_variables: names of variables, in the order of TRAINABLE_VARIABLES.
+      model_variables: likewise for MODEL_VARIABLES, the ones that inference needs.
       update_ops: names of the nodes in UPDATE_OPS.
       regularization_losses: names of the tensors in REGULARIZATION_LOSSES.
       table_initializers: names of the nodes in TABLE_INITIALIZERS.
@@ -188,6 +189,7 @@ class Variant:
     graph: Graph
     signatures: dict[str, Signature] = field(default_factory=dict)
     trainable_variables: list[str] = field(default_factory=list)
+    model_variables: list[str] = field(default_factory=list)
     update_ops: list[str] = field(default_factory=list)
     regularization_losses: list[str] = field(default_factory=list)
     table_initializers: list[str] = field(default_factory=list)

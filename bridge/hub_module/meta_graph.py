@@ -51,12 +51,10 @@ class VariantSource:
     Attributes:
       variant: the variant.
       declared: VariableDef by op name, from the collection `variables`.
-      model_variables: names in the collection `model_variables`.
     """
 
     variant: Variant
     declared: dict[str, tf_pb.VariableDef] = field(default_factory=dict)
-    model_variables: list[str] = field(default_factory=list)
 
 
 def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource:
@@ -88,18 +86,20 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource
         variant.signatures[name] = _read_signature(name, meta_graph.signature_def[name], graph)
     declared = _variable_defs(meta_graph, GLOBAL_VARIABLES, graph)
     trainable = _variable_defs(meta_graph, TRAINABLE_VARIABLES, graph)
-    for name in trainable:
+    model_variables = _variable_defs(meta_graph, MODEL_VARIABLES, graph)
+    for name in (*trainable, *model_variables):
         if name not in declared:
-            raise MalformedError("a trainable variable is not in `variables`", where=graph.at(name))
+            raise MalformedError(
+                "a trainable or model variable is not in `variables`", where=graph.at(name)
+            )
     variant.trainable_variables = list(trainable)
+    variant.model_variables = list(model_variables)
     variant.update_ops = _node_list(meta_graph, "update_ops", graph)
     variant.table_initializers = _node_list(meta_graph, "table_initializer", graph)
     variant.regularization_losses = _losses(meta_graph, graph)
     variant.assets = _read_assets(meta_graph, graph)
     variant.attachments = _read_attachments(meta_graph, where)
-    return VariantSource(
-        variant, declared, list(_variable_defs(meta_graph, MODEL_VARIABLES, graph))
-    )
+    return VariantSource(variant, declared)
 
 
 def _check_collections(meta_graph: tf_pb.MetaGraphDef, where: Where) -> None:

@@ -92,6 +92,8 @@ class CheckOps(VariantPass):
 
     1. An op that neither the release nor the model's library defines is refused by name; so is an
        attribute that the op does not have. Attributes with a leading `_` are annotations.
+       An op that is registered for graphs of an old version only is refused too: a function always
+       runs as a graph of the current version.
     2. An op of UNSAFE_OPS is refused by name.
     3. A table may be read from an asset of the model only.
     4. A custom gradient is Python code of the exporter: the op stays, the report names it.
@@ -141,6 +143,13 @@ class CheckOps(VariantPass):
                 where=where,
                 hint="if a library that you load defines it and the module carries its "
                 f"definition, pass --allow-op {node.op}",
+            )
+        deprecation = graph.op_def(node).deprecation
+        if deprecation.version:
+            raise UnsupportedError(
+                f"op {node.op} was removed from TensorFlow in graph version {deprecation.version}",
+                where=where,
+                hint=f"export the module again without it: {deprecation.explanation}",
             )
         known = {attr.name for attr in graph.op_def(node).attr}
         for name in node.attr:

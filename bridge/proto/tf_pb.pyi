@@ -221,7 +221,7 @@ class ResourceHandleProto(_message.Message):
     def __init__(self) -> None: ...
 
 class OpDef(_message.Message):
-    __slots__ = ("name", "input_arg", "output_arg", "control_output", "attr", "is_stateful")
+    __slots__ = ("name", "input_arg", "output_arg", "control_output", "attr", "deprecation", "is_stateful")
     class ArgDef(_message.Message):
         __slots__ = ("name", "type", "type_attr", "number_attr", "type_list_attr", "handle_data", "is_ref")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -253,14 +253,24 @@ class OpDef(_message.Message):
     OUTPUT_ARG_FIELD_NUMBER: _ClassVar[int]
     CONTROL_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     ATTR_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATION_FIELD_NUMBER: _ClassVar[int]
     IS_STATEFUL_FIELD_NUMBER: _ClassVar[int]
     name: str
     input_arg: _containers.RepeatedCompositeFieldContainer[OpDef.ArgDef]
     output_arg: _containers.RepeatedCompositeFieldContainer[OpDef.ArgDef]
     control_output: _containers.RepeatedScalarFieldContainer[str]
     attr: _containers.RepeatedCompositeFieldContainer[OpDef.AttrDef]
+    deprecation: OpDeprecation
     is_stateful: bool
-    def __init__(self, name: _Optional[str] = ..., input_arg: _Optional[_Iterable[_Union[OpDef.ArgDef, _Mapping]]] = ..., output_arg: _Optional[_Iterable[_Union[OpDef.ArgDef, _Mapping]]] = ..., control_output: _Optional[_Iterable[str]] = ..., attr: _Optional[_Iterable[_Union[OpDef.AttrDef, _Mapping]]] = ..., is_stateful: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., input_arg: _Optional[_Iterable[_Union[OpDef.ArgDef, _Mapping]]] = ..., output_arg: _Optional[_Iterable[_Union[OpDef.ArgDef, _Mapping]]] = ..., control_output: _Optional[_Iterable[str]] = ..., attr: _Optional[_Iterable[_Union[OpDef.AttrDef, _Mapping]]] = ..., deprecation: _Optional[_Union[OpDeprecation, _Mapping]] = ..., is_stateful: _Optional[bool] = ...) -> None: ...
+
+class OpDeprecation(_message.Message):
+    __slots__ = ("version", "explanation")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    explanation: str
+    def __init__(self, version: _Optional[int] = ..., explanation: _Optional[str] = ...) -> None: ...
 
 class OpList(_message.Message):
     __slots__ = ("op",)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.function_body import FunctionArg, HandleData, build_function
 from bridge.graph import Tensor, parse_tensor
-from bridge.model import Endpoint, Shape, Variant
+from bridge.model import Endpoint, Shape, Variant, shape_to_proto
 from bridge.passes.prune import PLACEHOLDERS
 from bridge.proto import tf_pb
 from bridge.saved_model.library import Library, rename_calls
@@ -71,6 +71,11 @@ class Body:
     outputs: dict[str, Endpoint]
     captures: tuple[Captured, ...]
     stateful: bool
+
+    def output_shapes(self) -> tf_pb.AttrValue:
+        """The static shapes of the outputs, which a node that calls the function can't infer."""
+        shapes = [shape_to_proto(shape) for _, _, _, shape in _components(self.outputs)]
+        return tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue(shape=shapes))
 
 
 def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> list[str]:

@@ -19,7 +19,15 @@ TRAINING = "training"
 RETURN_ENDPOINTS = "return_endpoints"
 INPUTS = "inputs"
 
-RESERVED = frozenset({"signatures", "variables", "trainable_variables", "regularization_losses"})
+RESERVED = frozenset(
+    {
+        "signatures",
+        "variables",
+        "trainable_variables",
+        "model_variables",
+        "regularization_losses",
+    }
+)
 """Attributes of a reusable SavedModel that no signature may take."""
 
 
@@ -165,6 +173,7 @@ def add_wrapper(body: Body, outputs: Mapping[str, Endpoint], state: State) -> st
     call.attr["Tin"].list.type.extend(arg.type for arg in inner.signature.input_arg)
     call.attr["Tout"].list.type.extend(arg.type for arg in inner.signature.output_arg)
     call.attr["f"].func.name = body.name
+    call.attr["_output_shapes"].CopyFrom(body.output_shapes())
     positions = {
         sv.component_name(key, endpoint, component): position
         for position, (key, endpoint, component) in enumerate(

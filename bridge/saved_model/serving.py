@@ -180,6 +180,7 @@ class ServingGraph:
             Tin=_types([arg.type for arg in function.input_arg]),
             Tout=_types([arg.type for arg in function.output_arg]),
             f=tf_pb.AttrValue(func=tf_pb.NameAttrList(name=body.name)),
+            _output_shapes=body.output_shapes(),
         )
 
     def add_signature(self, name: str, body: Body) -> None:

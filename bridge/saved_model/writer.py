@@ -36,6 +36,9 @@ ATTACHMENTS = "hub_module_attachments"
 MAIN_OP = "saved_model_main_op"
 SERVE = "serve"
 
+# protobuf itself reads no message over 2 GiB.
+MAX_PROTO_BYTES = (2 << 30) - 1
+
 _RESERVED_SIGNATURES = frozenset({INIT_OP, "__saved_model_train_op"})
 
 
@@ -125,7 +128,10 @@ class SavedModelWriter:
         return name
 
     def _add_lists(self, parent: int, variants: list[Variant], trained: Variant | None) -> None:
-        """Adds `variables`, `trainable_variables`, `regularization_losses` and tracked state."""
+        """Adds `variables`, `trainable_variables`, `regularization_losses` and tracked state.
+
+        `model_variables` is no part of a reusable SavedModel's interface; it keeps a collection.
+        """
         state, objects = self._state, self._state.objects
         whole = len(variants) == len(self._model.variants)
         tags = {variant.tags for variant in variants}
@@ -135,6 +141,7 @@ class SavedModelWriter:
             if whole or variable.variants & tags
         ]
         trainable = {name for variant in variants for name in variant.trainable_variables}
+        inference = {name for variant in variants for name in variant.model_variables}
         lists = {
             "variables": [state.variables[v.name] for v in variables],
             "trainable_variables": [
@@ -142,6 +149,10 @@ class SavedModelWriter:
             ],
             "regularization_losses": self._losses(trained, variants) if trained else [],
         }
+        if inference:
+            lists["model_variables"] = [
+                state.variables[v.name] for v in variables if v.name in inference
+            ]
         if state.tables:
             lists["_tables"] = [table.captured.number for table in state.tables.values()]
         if state.assets:
@@ -352,6 +363,13 @@ class SavedModelWriter:
           MalformedError: the bytes of a variable do not match their checksum.
         """
         saved_model = tf_pb.SavedModel(saved_model_schema_version=1, meta_graphs=[self.meta_graph])
+        if saved_model.ByteSize() > MAX_PROTO_BYTES:
+            raise UnsupportedError(
+                f"the SavedModel's graph would take {saved_model.ByteSize()} bytes, and protobuf "
+                f"holds {MAX_PROTO_BYTES}: the module has large constants in its graph",
+                where=next(iter(self._model.variants.values())).graph.where,
+                hint="export the module again with variables instead of constants",
+            )
         (directory / "saved_model.pb").write_bytes(
             saved_model.SerializeToString(deterministic=True)
         )
