@@ -7,7 +7,8 @@ body says `node:output_arg:index` for data, and plain `arg` for its own argument
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bridge.dtypes import REF_OFFSET
@@ -37,6 +38,7 @@ class Tensor(NamedTuple):
         return f"{self.node}:{self.output}" if self.output else self.node
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def parse_tensor(name: str) -> Tensor:
     """Parses `node`, `node:1` or `^node`.
 
@@ -178,22 +180,24 @@ class Graph:
                     stack.append(tensor.node)
         return seen
 
-    def descendants(self, tensors: Iterable[Tensor]) -> set[str]:
-        """Returns the names of the nodes that depend on any of the tensors, not their own."""
+    def descendants(self, tensors: Iterable[Tensor], stop: Collection[Tensor] = ()) -> set[str]:
+        """Returns the names of the nodes that depend on any of the tensors, not their own.
+
+        Args:
+          tensors: where to start.
+          stop: tensors that are not followed.
+        """
         consumers = self.consumers()
-        roots = set(tensors)
         seen: set[str] = set()
-        stack: list[str] = []
-        for root in roots:
-            for node, position in consumers.get(root.node, ()):
-                edge = parse_tensor(node.input[position])
-                if edge == root or edge.is_control:
-                    stack.append(node.name)
+        stack = list(tensors)
         while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(node.name for node, _ in consumers[name])
+            tensor = stack.pop()
+            for node, position in consumers[tensor.node]:
+                edge = parse_tensor(node.input[position])
+                follows = edge == tensor or edge.is_control or tensor.is_control
+                if node.name not in seen and follows and edge not in stop:
+                    seen.add(node.name)
+                    stack.append(Tensor(node.name, -1))
         return seen
 
     # -- types ---------------------------------------------------------------------------

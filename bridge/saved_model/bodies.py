@@ -7,7 +7,7 @@ paths of assets) becomes further arguments, which the loader binds to objects: c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.function_body import FunctionArg, HandleData, build_function
@@ -30,13 +30,14 @@ class Captured:
       number: its number in the object graph.
       dtype: of the argument: DT_RESOURCE, or DT_STRING for the path of an asset.
       handle_data: what a resource points to.
+      shape: of the argument itself.
     """
 
     key: tuple[str, str]
-    number: int
-    dtype: int
-    handle_data: HandleData = ()
-    shape: Shape = ()
+    number: int = field(compare=False)
+    dtype: int = field(compare=False)
+    handle_data: HandleData = field(default=(), compare=False)
+    shape: Shape = field(default=(), compare=False)
 
 
 @dataclass
@@ -85,16 +86,14 @@ def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> list[str]
     """
     tensors = _input_tensors(inputs)
     graph = variant.graph
-    dependent = graph.descendants(tensors)
-    return [
-        name
-        for name in variant.update_ops
-        if name in dependent
-        and not any(
-            graph.nodes[node].op in PLACEHOLDERS
-            for node in graph.ancestors([name], tensors.__contains__) - {t.node for t in tensors}
-        )
+    fed = {tensor.node for tensor in tensors}
+    unfed = [
+        Tensor(name, 0)
+        for name, node in graph.nodes.items()
+        if node.op in PLACEHOLDERS and name not in fed
     ]
+    can_run = graph.descendants(tensors) - graph.descendants(unfed, stop=tensors)
+    return [name for name in variant.update_ops if name in can_run]
 
 
 def build_body(
@@ -131,9 +130,12 @@ def build_body(
     flat_outputs = _components(outputs)
     targets = [tensor.node for _, tensor, _, _ in flat_outputs if tensor not in tensors]
     members = graph.ancestors([*targets, *run], tensors.__contains__)
-    captured_nodes = sorted(members & state.captured.keys())
-    captures = tuple({state.captured[n].key: state.captured[n] for n in captured_nodes}.values())
-    members -= set(captured_nodes)
+    # Several nodes may stand for one thing, such as the Consts that hold the path of one asset.
+    captured: dict[Captured, list[Tensor]] = {}
+    for node in sorted(members & state.captured.keys()):
+        captured.setdefault(state.captured[node], []).append(Tensor(node, 0))
+    captures = tuple(captured)
+    members -= state.captured.keys()
     members -= {t.node for t in tensors if graph.nodes[t.node].op in PLACEHOLDERS_WITH_DEFAULT}
     for name in sorted(members):
         if graph.nodes[name].op in PLACEHOLDERS:
@@ -147,15 +149,10 @@ def build_body(
     ]
     if len({tensor for arg in args for tensor in arg.replaces}) < len(args):
         raise UnsupportedError("two inputs are the same tensor", where=graph.at(None, signature))
-    for capture in captures:
-        nodes = [n for n in captured_nodes if state.captured[n].key == capture.key]
+    for capture, replaced in captured.items():
         args.append(
             FunctionArg(
-                capture.key[1],
-                tuple(Tensor(node, 0) for node in nodes),
-                capture.dtype,
-                capture.shape,
-                capture.handle_data,
+                capture.key[1], tuple(replaced), capture.dtype, capture.shape, capture.handle_data
             )
         )
     function = build_function(
