@@ -1,0 +1,46 @@
+"""hubbridge converts TF1 Hub modules to TF2 SavedModels without running TensorFlow.
+
+Each command of the command line is one function here, of the same name and with the same options:
+
+    report = bridge.to_saved_model("module/", "saved_model/")
+
+None of them needs TensorFlow, nor does importing this package.
+"""
+
+from bridge._api import to_saved_model
+from bridge.errors import (
+    DestinationError,
+    HubBridgeError,
+    MalformedError,
+    MissingExtraError,
+    RefusedError,
+    SourceNotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+    Where,
+    WrongKindError,
+)
+from bridge.report import CallableReport, Counts, Note, Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CallableReport",
+    "Counts",
+    "DestinationError",
+    "HubBridgeError",
+    "MalformedError",
+    "MissingExtraError",
+    "Note",
+    "RefusedError",
+    "Report",
+    "SourceNotFoundError",
+    "UnsafeError",
+    "UnsupportedError",
+    "UsageError",
+    "Where",
+    "WrongKindError",
+    "__version__",
+    "to_saved_model",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.errors import DestinationError, Where
+from bridge.errors import DestinationError, UsageError, Where
 from bridge.hub_module import read_hub_module
 from bridge.passes import run_passes, to_saved_model_passes
 from bridge.report import Report
@@ -69,7 +70,7 @@ def to_saved_model(
     """
     options = options or ToSavedModelOptions()
     started = time.monotonic()
-    destination = Path(dest)
+    destination = _destination(dest)
     report = Report(
         source=source_name(source),
         destination=None if options.dry_run else os.fspath(dest),
@@ -78,6 +79,7 @@ def to_saved_model(
     _check_destination(destination, options.overwrite)
     with open_source(source) as directory:
         _check_apart(directory, destination)
+        _check_apart(Path(source), destination)  # where it is an archive
         model = read_hub_module(directory, report)
         report.producer = model.producer
         run_passes(model, to_saved_model_passes(options.allow_ops), report)
@@ -93,6 +95,13 @@ def to_saved_model(
                 writer.write(staging)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _destination(dest: str | os.PathLike[str]) -> Path:
+    text = os.fspath(dest)
+    if not text or "\0" in text:
+        raise UsageError(f"DEST is no path: {text!r}")
+    return Path(text)
 
 
 def _check_destination(destination: Path, overwrite: bool) -> None:
@@ -122,6 +131,8 @@ def _staging(destination: Path, overwrite: bool) -> Iterator[Path]:
     """Yields a directory beside DEST, which becomes DEST if all goes well."""
     parent = destination.absolute().parent
     try:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
         parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=parent))
     except OSError as error:
@@ -139,16 +150,19 @@ def _staging(destination: Path, overwrite: bool) -> Iterator[Path]:
 def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
     """Renames the staging directory to DEST."""
     if overwrite and destination.is_dir():
-        # Two renames: DEST is never half of each. The old one goes only when the new one is there.
-        old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=staging.parent))
-        destination.rename(old / "old")
+        # Two renames: DEST is never half of each. The old one goes only when the new one is there,
+        # and comes back whatever happens in between, Ctrl-C too.
+        trash = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=staging.parent))
+        old = trash / "old"
         try:
+            destination.rename(old)
             staging.rename(destination)
-        except OSError:
-            (old / "old").rename(destination)
+        except BaseException:
+            if old.exists() and not destination.exists():
+                old.rename(destination)
             raise
         finally:
-            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(trash, ignore_errors=True)
     else:
         # os.rename replaces an empty directory only; whatever came up meanwhile is kept.
         staging.rename(destination)

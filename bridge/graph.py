@@ -261,7 +261,7 @@ class Graph:
           MalformedError: the node has no such output.
         """
         outputs = self.outputs(self.node(tensor.node))
-        if tensor.output >= len(outputs):
+        if not 0 <= tensor.output < len(outputs):
             raise MalformedError(
                 f"output {tensor.output} is used, the node has {len(outputs)}",
                 where=self.at(tensor.node),

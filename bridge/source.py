@@ -1,24 +1,22 @@
 """Opens SOURCE, whatever form it has, as a plain directory.
 
-Models come from strangers: archives are unpacked by hand (plain files and directories only,
-counted bytes, no links, no `..`), and links inside a model are refused.
+Models come from strangers: archives are unpacked by hand (_archive.py), and links inside a model
+are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
-import tarfile
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO
+from dataclasses import replace
+from pathlib import Path
 
 from bridge.errors import (
-    MalformedError,
+    HubBridgeError,
     MissingExtraError,
     SourceNotFoundError,
     UnsafeError,
@@ -27,15 +25,8 @@ from bridge.errors import (
     WrongKindError,
 )
 
-MAX_ARCHIVE_FILES = 100_000
-"""An archive with more entries is refused."""
-
-MAX_ARCHIVE_BYTES = 64 << 30
-"""An archive that unpacks to more bytes is refused."""
-
-_CHUNK = 1 << 20
+_MODEL_FILES = ("saved_model.pb", "tfhub_module.pb")
 _URL_SCHEMES = ("http://", "https://", "gs://", "s3://", "hdfs://")
-_ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
 
 @contextlib.contextmanager
@@ -70,9 +61,16 @@ def open_source(source: str | os.PathLike[str]) -> Iterator[Path]:
         check_tree(path)
         yield path
     elif stat.S_ISREG(mode):
-        with tempfile.TemporaryDirectory(prefix="hubbridge-") as directory:
-            _unpack(path, Path(directory))
-            yield _model_root(Path(directory))
+        with _temporary_directory() as directory:
+            from bridge._archive import unpack  # tarfile and zipfile take a while to import
+
+            unpack(path, directory)
+            root = _model_root(directory)
+            try:
+                yield root
+            except HubBridgeError as error:
+                _name_archive(error, directory, path)
+                raise
     else:
         raise WrongKindError(f"{text} is neither a directory nor a file")
 
@@ -101,6 +99,27 @@ def check_tree(root: Path) -> None:
                 )
 
 
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="hubbridge-"))
+    except OSError as error:
+        from bridge._archive import cannot_unpack
+
+        raise cannot_unpack(error) from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _name_archive(error: HubBridgeError, directory: Path, archive: Path) -> None:
+    """Lets an error speak of the archive, not of a directory that nobody has seen."""
+    path = error.where.path
+    if path is not None and Path(path).is_relative_to(directory):
+        error.where = replace(error.where, path=archive / Path(path).relative_to(directory))
+
+
 def _resolve_handle(handle: str) -> Path:
     try:
         import tensorflow_hub
@@ -117,118 +136,21 @@ def _resolve_handle(handle: str) -> Path:
 
 def _model_root(directory: Path) -> Path:
     """Returns where the model lies in an unpacked archive: at the top, or one directory down."""
-    entries = list(directory.iterdir())
-    if len(entries) == 1 and entries[0].is_dir() and entries[0].name != "variables":
-        return entries[0]
-    return directory
 
+    def holds_model(path: Path) -> bool:
+        return any((path / name).is_file() for name in _MODEL_FILES)
 
-def _unpack(archive: Path, directory: Path) -> None:
-    where = Where(archive)
-    try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, directory)
-        elif tarfile.is_tarfile(archive):
-            _unpack_tar(archive, directory)
-        else:
-            raise WrongKindError(
-                "the file is no archive that can be read",
-                where=where,
-                hint="give a directory, a .tar.gz or a .zip with the model in it",
-            )
-    except PermissionError as error:
-        raise SourceNotFoundError(f"{archive} can't be read: {error.strerror}") from error
-    except _ARCHIVE_ERRORS as error:
-        raise MalformedError(f"the archive is broken: {error}", where=where) from error
-
-
-def _unpack_tar(archive: Path, directory: Path) -> None:
-    budget = _Budget(archive)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            target = _target(directory, member.name, archive)
-            if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-            elif member.isreg():
-                content = tar.extractfile(member)
-                if content is None:
-                    raise MalformedError(f"{member.name!r} has no content", where=Where(archive))
-                with content:
-                    _write(content, target, budget)
-            else:
-                raise UnsafeError(
-                    f"{member.name!r} is a link or a special file", where=Where(archive)
-                )
-
-
-def _unpack_zip(archive: Path, directory: Path) -> None:
-    budget = _Budget(archive)
-    with zipfile.ZipFile(archive) as zip_file:
-        for info in zip_file.infolist():
-            target = _target(directory, info.filename, archive)
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UnsafeError(
-                    f"{info.filename!r} is a link or a special file", where=Where(archive)
-                )
-            if info.flag_bits & 1:
-                raise MalformedError(f"{info.filename!r} is encrypted", where=Where(archive))
-            if info.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                with zip_file.open(info) as content:
-                    _write(content, target, budget)
-
-
-def _target(directory: Path, name: str, archive: Path) -> Path:
-    parts = PurePosixPath(name).parts
-    if not parts and name not in (".", "./"):
-        raise MalformedError("an entry has no name", where=Where(archive))
-    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in name:
-        raise UnsafeError(f"{name!r} would be unpacked outside the model", where=Where(archive))
-    return directory.joinpath(*parts)
-
-
-class _Budget:
-    """Counts files and bytes of an archive, and refuses past the limits."""
-
-    def __init__(self, archive: Path):
-        self._archive = archive
-        self._files = 0
-        self._bytes = 0
-
-    def spend(self, size: int, files: int = 0) -> None:
-        self._files += files
-        self._bytes += size
-        if self._files > MAX_ARCHIVE_FILES or self._bytes > MAX_ARCHIVE_BYTES:
-            raise UnsafeError(
-                f"the archive unpacks to more than {MAX_ARCHIVE_FILES} files or "
-                f"{MAX_ARCHIVE_BYTES >> 30} GiB",
-                where=Where(self._archive),
-                hint="unpack it yourself and give the directory",
-            )
-
-
-def _write(content: IO[bytes], target: Path, budget: _Budget) -> None:
-    budget.spend(0, files=1)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = target.open("xb")
-    except FileExistsError as error:
-        raise MalformedError(f"{target.name!r} stands in the archive twice") from error
-    with file:
-        while chunk := content.read(_CHUNK):
-            budget.spend(len(chunk))
-            file.write(chunk)
+    below = [path for path in directory.iterdir() if holds_model(path)]
+    return below[0] if len(below) == 1 and not holds_model(directory) else directory
 
 
 def source_name(source: str | os.PathLike[str]) -> str:
     """Returns SOURCE as reports print it.
 
     Raises:
-      UsageError: it is empty.
+      UsageError: it is empty, or can be no path.
     """
     text = os.fspath(source)
-    if not text:
-        raise UsageError("SOURCE is empty")
+    if not text or "\0" in text:
+        raise UsageError(f"SOURCE is no path: {text!r}")
     return text

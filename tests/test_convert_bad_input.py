@@ -96,8 +96,7 @@ def test_every_byte_of_the_checkpoint_is_covered_by_a_checksum(tmp_path: Path) -
 def _refused_or_converted(module: Path, out: Path, *, may_succeed: bool = True) -> None:
     try:
         bridge.to_saved_model(module, out)
-    except (UnsupportedError, RefusedError) as error:
-        assert str(error)
+    except (UnsupportedError, RefusedError):
         assert not out.exists()
     else:
         assert may_succeed
@@ -173,7 +172,7 @@ def test_overwrite_replaces_the_old_dest_whole(digits: Path, tmp_path: Path) -> 
     bridge.to_saved_model(digits, old, overwrite=True)
     bridge.to_saved_model(digits, tmp_path / "fresh")
     assert _tree(old) == _tree(tmp_path / "fresh")
-    assert sorted(os.listdir(tmp_path)) == ["dest", "fresh"]
+    assert {path.name for path in tmp_path.iterdir()} == {"dest", "fresh"}
 
 
 @pytest.mark.parametrize("dest", ["", "a\0b"])

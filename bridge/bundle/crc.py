@@ -6,14 +6,13 @@ masked, because the checksum of data that holds its own checksum is of little us
 
 from __future__ import annotations
 
+import ctypes
 from typing import TypeAlias
 
 import google_crc32c
-import numpy as np
-import numpy.typing as npt
 
-Chunk: TypeAlias = bytes | npt.NDArray[np.uint8]
-"""What `extend` reads without a copy: google_crc32c takes no bytearray and no memoryview."""
+Chunk: TypeAlias = bytes | memoryview
+"""What `extend` reads without a copy; a memoryview must be of writable memory."""
 
 _MASK_DELTA = 0xA282EAD8
 _UINT32 = 0xFFFFFFFF
@@ -25,8 +24,13 @@ _PURE_PYTHON = google_crc32c.implementation == "python"
 def extend(crc: int, chunk: Chunk) -> int:
     """Returns the checksum of A followed by `chunk`, given `crc`, the checksum of A."""
     if _PURE_PYTHON:
-        chunk = bytes(chunk)
-    return int(google_crc32c.extend(crc, chunk))
+        data: object = bytes(chunk)
+    elif isinstance(chunk, memoryview):
+        # google_crc32c refuses memoryviews, but takes a ctypes array over the same memory.
+        data = (ctypes.c_char * len(chunk)).from_buffer(chunk)
+    else:
+        data = chunk
+    return int(google_crc32c.extend(crc, data))
 
 
 def value(data: Chunk) -> int:

@@ -15,8 +15,6 @@ from io import FileIO
 from pathlib import Path
 from threading import Event
 
-import numpy as np
-
 from bridge.bundle import crc
 from bridge.bundle.files import open_plain_file, read_into
 from bridge.bundle.plan import Check, ShardPlan, Span
@@ -149,7 +147,7 @@ def _verify(
 ) -> None:
     verifier = _Verifier(plan)
     buffer = bytearray(_CHUNK_BYTES)
-    view, array = memoryview(buffer), np.frombuffer(buffer, np.uint8)
+    view = memoryview(buffer)
     with open_plain_file(plan.path) as source:
         for span in plan.spans:
             position = span.start
@@ -157,7 +155,7 @@ def _verify(
             while position < span.end:
                 wanted = min(_CHUNK_BYTES, span.end - position)
                 count = read_into(source, view[:wanted], plan.path)
-                verifier.feed(position, array[:count])
+                verifier.feed(position, view[:count])
                 position += count
                 progress(count)
                 if copy is not None and copy.done():

@@ -14,7 +14,13 @@ from google.protobuf.message import DecodeError, Message
 
 from bridge.bundle import BundleIndex, Entry, read_index
 from bridge.dtypes import dtype_name
-from bridge.errors import MalformedError, UnsupportedError, Where, WrongKindError
+from bridge.errors import (
+    MalformedError,
+    SourceNotFoundError,
+    UnsupportedError,
+    Where,
+    WrongKindError,
+)
 from bridge.graph import Graph
 from bridge.hub_module.meta_graph import VariantSource, read_meta_graph
 from bridge.model import (
@@ -85,7 +91,7 @@ def read_hub_module(directory: Path, report: Report) -> Model:
         versions=first.graph_def.versions,
         producer=first.meta_info_def.tensorflow_version,
     )
-    _report_leftovers(directory, sources, report)
+    _report_leftovers(directory, report)
     return model
 
 
@@ -97,8 +103,14 @@ def _read_proto(message: type[_Proto], path: Path) -> _Proto:
         return message.FromString(path.read_bytes())
     except FileNotFoundError as error:
         raise MalformedError("the file is missing", where=Where(path)) from error
+    except IsADirectoryError as error:
+        raise MalformedError(
+            "a directory stands where the file should", where=Where(path)
+        ) from error
     except OSError as error:
-        raise MalformedError(f"can't be read: {error.strerror}", where=Where(path)) from error
+        raise SourceNotFoundError(
+            f"can't read the file: {error.strerror}", where=Where(path)
+        ) from error
     except DecodeError as error:
         raise MalformedError(
             "it is truncated or no protobuf",
@@ -291,15 +303,7 @@ def _report_dead_entries(keys: set[str], report: Report) -> None:
         report.drop("checkpoint_entry", key, "no variable of any variant has this name")
 
 
-def _report_leftovers(directory: Path, sources: dict[Tags, VariantSource], report: Report) -> None:
+def _report_leftovers(directory: Path, report: Report) -> None:
     for path in sorted(directory.iterdir()):
         if path.name not in _KNOWN_ENTRIES:
             report.drop("file", path.name, "no part of the module format")
-    for source in sources.values():
-        if source.model_variables:
-            report.drop(
-                "collection",
-                "model_variables",
-                f"TF2 has no such list; its {len(source.model_variables)} variables are kept",
-                Where(variant=source.variant.label),
-            )

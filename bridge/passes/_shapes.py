@@ -223,7 +223,7 @@ class ShapeReader:
         axes = list(self._graph.attr(call.node, "squeeze_dims").list.i)
         if call.shapes[0] is None or (not axes and None in call.shapes[0]):
             return None
-        gone = {axis % len(call.shapes[0]) for axis in axes}
+        gone = {axis % len(call.shapes[0]) for axis in axes} if call.shapes[0] else set()
         gone = gone or {i for i, d in enumerate(call.shapes[0]) if d == 1}
         return tuple(d for i, d in enumerate(call.shapes[0]) if i not in gone)
 

@@ -8,9 +8,6 @@ from bridge.errors import UnsupportedError
 from bridge.graph import parse_tensor
 from bridge.model import Variant
 from bridge.passes._infra import VariantPass
-from bridge.passes.functionalize_cond import functionalize_cond
-from bridge.passes.functionalize_while import functionalize_while
-from bridge.passes.tensor_arrays import lower_tensor_arrays
 from bridge.report import Report
 
 V1_CONTROL_FLOW = frozenset({"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"})
@@ -37,6 +34,11 @@ class FunctionalControlFlow(VariantPass):
         graph = variant.graph
         if not any(node.op in V1_CONTROL_FLOW for node in graph.nodes.values()):
             return 0
+        # Most modules have none of it, and need not wait for these and for NumPy.
+        from bridge.passes.functionalize_cond import functionalize_cond
+        from bridge.passes.functionalize_while import functionalize_while
+        from bridge.passes.tensor_arrays import lower_tensor_arrays
+
         changed = lower_tensor_arrays(graph)
         for functionalize in (functionalize_while, functionalize_cond):
             result = functionalize(graph)

@@ -21,7 +21,7 @@ class Prune(VariantPass):
     signature; every function is called; every regularization loss can be computed without inputs.
 
     1. Variable initializers, savers and summaries go: the checkpoint holds the values.
-    2. A signature's input cuts the graph: what lies behind it is kept only for other signatures.
+    2. A signature's input cuts the graph: nodes that lie behind it need not be computable.
     3. A regularization loss that depends on an input is dropped and named: TF2 calls such losses
        without arguments (the old client can't evaluate one either).
     """
@@ -42,7 +42,8 @@ class Prune(VariantPass):
                 if tensor not in inputs
             ]
             kept |= graph.ancestors([*outputs, *variant.update_ops], inputs.__contains__)
-            kept |= {tensor.node for tensor in inputs}
+            # A fed tensor that is no placeholder keeps what it is made of, for its node needs it.
+            kept |= graph.ancestors(tensor.node for tensor in inputs)
         dropped = graph.keep(kept)
         variant.assets = {node: name for node, name in variant.assets.items() if node in kept}
         return dropped + _drop_functions(graph)

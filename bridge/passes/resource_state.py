@@ -48,6 +48,8 @@ VARIABLE_USERS = {
     "IsVariableInitialized": ("VarIsInitializedOp", {}),
 }
 
+_READ_ONLY_USERS = frozenset({"IsVariableInitialized"})
+
 # Ops on a table's reference (lookup_ops.cc); the resource forms have the same attributes.
 TABLE_USERS = {
     op: op + "V2"
@@ -90,8 +92,8 @@ class ResourceState(VariantPass):
     3. Ops that change a variable become their resource forms. These give no reference, so who read
        it reads the variable after them.
     4. `Identity` of a reference is a read: it becomes a `ReadVariableOp` under its own name. Any
-       other reader of the value gets a `ReadVariableOp` of its own, with the reader's control
-       inputs, because a reference is read when its reader runs.
+       other reader of the value gets a `ReadVariableOp` of its own that runs no earlier than the
+       reader would, because a reference is read when its reader runs.
     5. Anything else that takes a reference is refused by name.
     """
 
@@ -110,6 +112,7 @@ class _Rewriter:
         self._handles: dict[Tensor, _Handle] = {}
         self._reads: dict[tuple[str, Tensor], str] = {}
         self._changed = 0
+        self._after_writes = _after_writes(variant.graph)
 
     def run(self) -> int:
         order = _topological(self._graph)
@@ -187,7 +190,7 @@ class _Rewriter:
     def _variable_user(self, node: tf_pb.NodeDef) -> None:
         handle = self._handles[next(self._graph.inputs(node))]
         resource_op, attrs = VARIABLE_USERS[node.op]
-        gives_ref = node.op != "IsVariableInitialized"
+        gives_ref = node.op not in _READ_ONLY_USERS
         self._read_values(node, keep_handle=0)
         values = {new: node.attr[old] for old, new in attrs.items() if old in node.attr}
         kept = {name: value for name, value in node.attr.items() if name.startswith("_")}
@@ -229,13 +232,38 @@ class _Rewriter:
 
     def _read_values(self, node: tf_pb.NodeDef, keep_handle: int | None = None) -> None:
         """Gives a node the value of each reference among its inputs, or one handle as it is."""
-        control = [str(tensor) for tensor in self._graph.inputs(node) if tensor.is_control]
+        control = self._runs_after(node)
         for position, tensor in enumerate(list(self._graph.inputs(node))):
             handle = self._handle(tensor)
             if handle is not None and position != keep_handle:
                 node.input[position] = self._read(node.name, tensor, handle, control)
         if keep_handle is not None:
             self._take_handles(node, {keep_handle})
+
+    def _runs_after(self, node: tf_pb.NodeDef) -> list[str]:
+        """Returns control inputs that make a read happen no earlier than a node runs.
+
+        TensorFlow leaves a control input out where a data input implies it, so data inputs that
+        come after a change of state count too.
+        """
+        control: dict[str, None] = {}
+        for tensor in self._graph.inputs(node):
+            if tensor.is_control:
+                control[str(tensor)] = None
+            elif tensor.node in self._after_writes and tensor not in self._handles:
+                source = tensor.node
+                if self._graph.nodes[source].op == "Switch":
+                    # A control edge from a Switch does not tell its branches apart.
+                    source = self._identity(node.name, tensor)
+                control[f"^{source}"] = None
+        return list(control)
+
+    def _identity(self, reader: str, tensor: Tensor) -> str:
+        name = self._graph.unique_name(f"{reader}/Identity")
+        dtype = tf_pb.AttrValue()
+        dtype.type = self._graph.output(tensor).dtype  # type: ignore[assignment]
+        self._graph.add("Identity", name, [str(tensor)], T=dtype)
+        return name
 
     def _read(self, reader: str, tensor: Tensor, handle: _Handle, control: list[str]) -> str:
         key = (reader, tensor)
@@ -269,6 +297,16 @@ class _Rewriter:
         tensor = parse_tensor(name)
         handle = self._handle(tensor)
         return self._read(tensor.node, tensor, handle, []) if handle else name
+
+
+def _after_writes(graph: Graph) -> set[str]:
+    """Returns the nodes that change a variable through its reference, and all that follow them."""
+    writers = {
+        node.name
+        for node in graph.nodes.values()
+        if node.op in VARIABLE_USERS and node.op not in _READ_ONLY_USERS
+    }
+    return writers | graph.descendants(Tensor(name, -1) for name in writers)
 
 
 def _topological(graph: Graph) -> list[str]:

@@ -1,0 +1,201 @@
+"""Unpacks the archive of a model by hand.
+
+Plain files and directories only, counted bytes, no links, no `..`: archives come from strangers.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from bridge.errors import (
+    HubBridgeError,
+    MalformedError,
+    SourceNotFoundError,
+    UnsafeError,
+    UsageError,
+    Where,
+    WrongKindError,
+)
+
+MAX_ARCHIVE_FILES = 100_000
+"""An archive with more entries is refused."""
+
+MAX_ARCHIVE_BYTES = 64 << 30
+"""An archive that unpacks to more bytes is refused."""
+
+_CHUNK = 1 << 20
+
+_MAX_TAR_READ = 16 << 20
+"""What a tar archive may ask to be read at once; names and other headers are far below."""
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpacks a .zip, or a .tar with any compression that Python knows.
+
+    Raises:
+      SourceNotFoundError: the file can't be read.
+      WrongKindError: it is no archive.
+      MalformedError: it is a broken one.
+      UnsafeError: it would unpack outside of the directory, holds a link, or is too large.
+      UsageError: the directory can't be written, or is full.
+    """
+    where = Where(archive)
+    try:
+        with archive.open("rb") as file:
+            if zipfile.is_zipfile(file):
+                _unpack_zip(file, archive, directory)
+            else:
+                file.seek(0)
+                _unpack_tar(file, archive, directory)
+    except HubBridgeError:
+        raise
+    except PermissionError as error:
+        raise SourceNotFoundError(f"{archive} can't be read: {error.strerror}") from error
+    except Exception as error:  # zipfile, tarfile and the decompressors raise whatever they meet
+        raise MalformedError(
+            f"the archive is broken: {str(error) or type(error).__name__}",
+            where=where,
+            hint="fetch it again",
+        ) from error
+
+
+def _unpack_tar(file: IO[bytes], archive: Path, directory: Path) -> None:
+    budget = _Budget(archive)
+    try:
+        tar = _Tar.open(fileobj=file)
+    except tarfile.ReadError as error:
+        raise WrongKindError(
+            "the file is no archive that can be read",
+            where=Where(archive),
+            hint="give a directory, a .tar.gz or a .zip with the model in it",
+        ) from error
+    with tar:
+        for member in tar:
+            target = _target(directory, member.name, archive)
+            if member.isdir():
+                budget.spend(0, files=1)
+                target.mkdir(parents=True, exist_ok=True)
+            elif member.isreg():
+                content = tar.extractfile(member)
+                if content is None:
+                    raise MalformedError(f"{member.name!r} has no content", where=Where(archive))
+                with content:
+                    _write(content, target, budget)
+            else:
+                raise UnsafeError(
+                    f"{member.name!r} is a link or a special file", where=Where(archive)
+                )
+        _check_end(tar, archive, budget)
+
+
+def _check_end(tar: _Tar, archive: Path, budget: _Budget) -> None:
+    """Tells the end from a broken header, which tarfile takes for the end too."""
+    if tar.reads.last != bytes(tarfile.BLOCKSIZE):
+        raise MalformedError("the archive is broken or ends early", where=Where(archive))
+    while rest := tar.reads.read(_CHUNK):  # to the checksum of the compressed data
+        budget.spend(len(rest))
+
+
+class _Tar(tarfile.TarFile):
+    """A tar archive whose headers can't fill the memory: tarfile reads a long name whole."""
+
+    def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any):
+        self.reads = _BoundedReads(fileobj)
+        super().__init__(name, mode, self.reads, **options)
+
+
+class _BoundedReads:
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.last = b""
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_TAR_READ:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.last = self._file.read(size)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _unpack_zip(file: IO[bytes], archive: Path, directory: Path) -> None:
+    budget = _Budget(archive)
+    with zipfile.ZipFile(file) as zip_file:
+        for info in zip_file.infolist():
+            target = _target(directory, info.filename, archive)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise UnsafeError(
+                    f"{info.filename!r} is a link or a special file", where=Where(archive)
+                )
+            if info.flag_bits & 1:
+                raise MalformedError(f"{info.filename!r} is encrypted", where=Where(archive))
+            if info.is_dir():
+                budget.spend(0, files=1)
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                with zip_file.open(info) as content:
+                    _write(content, target, budget)
+
+
+def _target(directory: Path, name: str, archive: Path) -> Path:
+    parts = PurePosixPath(name).parts
+    if not parts and name not in (".", "./"):
+        raise MalformedError("an entry has no name", where=Where(archive))
+    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in name:
+        raise UnsafeError(f"{name!r} would be unpacked outside the model", where=Where(archive))
+    return directory.joinpath(*parts)
+
+
+class _Budget:
+    """Counts files and bytes of an archive, and refuses past the limits."""
+
+    def __init__(self, archive: Path):
+        self.archive = archive
+        self._files = 0
+        self._bytes = 0
+
+    def spend(self, size: int, files: int = 0) -> None:
+        self._files += files
+        self._bytes += size
+        if self._files > MAX_ARCHIVE_FILES or self._bytes > MAX_ARCHIVE_BYTES:
+            raise UnsafeError(
+                f"the archive unpacks to more than {MAX_ARCHIVE_FILES} files or "
+                f"{MAX_ARCHIVE_BYTES >> 30} GiB",
+                where=Where(self.archive),
+                hint="unpack it yourself and give the directory",
+            )
+
+
+def _write(content: IO[bytes], target: Path, budget: _Budget) -> None:
+    budget.spend(0, files=1)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("xb")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise MalformedError(
+            f"{target.name!r} stands in the archive twice", where=Where(budget.archive)
+        ) from error
+    except OSError as error:
+        raise cannot_unpack(error) from error
+    with file:
+        while chunk := content.read(_CHUNK):
+            budget.spend(len(chunk))
+            try:
+                file.write(chunk)
+            except OSError as error:
+                raise cannot_unpack(error) from error
+
+
+def cannot_unpack(error: OSError) -> UsageError:
+    """Returns the error to raise where temporary files can't be written."""
+    return UsageError(
+        f"the archive can't be unpacked in {tempfile.gettempdir()}: {error.strerror}",
+        hint="set TMPDIR to a directory with room, or unpack it yourself and give the directory",
+    )

@@ -1,0 +1,34 @@
+"""The command line: `hubbridge`, and `python -m bridge`.
+
+Commands are thin mirrors of the functions in `bridge`; what they need is imported when they run, so
+that `--help` is fast. Data goes to stdout, talk to stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+      The exit code: 0 done; 2 usage; 3 the model needs something unsupported; 4 refused, malformed
+      or unsafe input; 5 internal error.
+    """
+    try:
+        from bridge.cli._app import run
+
+        return run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        from bridge.cli._errors import report_error
+
+        return report_error(error)
