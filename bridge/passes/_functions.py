@@ -98,7 +98,7 @@ def is_small_const(graph: Graph, tensor: Tensor) -> bool:
 
     As a Const, a shape or an axis still tells TensorFlow static shapes.
     """
-    node = graph.nodes[tensor.node]
+    node = graph.node(tensor.node)
     return node.op == "Const" and not node.input and node.ByteSize() <= _SMALL_CONST
 
 

@@ -114,7 +114,8 @@ class CheckOps(VariantPass):
         for node in _all_nodes(graph):
             self._check_op(graph, node)
             if "_gradient_op_type" in node.attr:
-                gradients.setdefault(node.attr["_gradient_op_type"].s.decode(errors="replace"), node.name)
+                gradient = node.attr["_gradient_op_type"].s.decode(errors="replace")
+                gradients.setdefault(gradient, node.name)
         for gradient, node_name in gradients.items():
             report.drop(
                 "custom_gradient",

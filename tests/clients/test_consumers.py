@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridge.convert import ToSavedModelOptions, to_saved_model
+from bridge.proto import hub_pb, tf_pb
+from tests.attacks.edit import copy_module, meta_graph
 from tests.clients.converted import assemble, assert_close, converted
 from tests.clients.tf1 import Tf1Client
 from tests.conftest import TESTDATA, Golden
@@ -131,8 +134,6 @@ def test_variants_of_their_own_are_subobjects(path_of: Callable[[str], Path]) ->
 
 def test_variant_option_makes_one_variant_the_root(tmp_path: Path) -> None:
     import tensorflow as tf
-
-    from bridge.convert import ToSavedModelOptions, to_saved_model
 
     options = ToSavedModelOptions(variant=frozenset({"bs16"}))
     to_saved_model(TESTDATA / "modules" / "own_tags", tmp_path / "out", options)
@@ -298,11 +299,11 @@ def test_a_v1_session_serves_every_signature(
     recorded = golden(module)
     facts = recorded.facts["variants"][0]["signatures"]
     with tf.Graph().as_default(), v1.Session() as session:
-        meta_graph = v1.saved_model.load(session, ["serve"], str(path_of(module)))
+        loaded = v1.saved_model.load(session, ["serve"], str(path_of(module)))
         names = {*facts, "serving_default", "__saved_model_init_op"}
-        assert set(meta_graph.signature_def) == names
+        assert set(loaded.signature_def) == names
         for name in sorted(names - {"__saved_model_init_op"}):
-            signature = meta_graph.signature_def[name]
+            signature = loaded.signature_def[name]
             case = "default" if name == "serving_default" else facts[name]["same_as"] or name
             arrays = recorded.under(f"|{case}|in")
             feeds = {info.name: arrays[key].astype(object if arrays[key].dtype.kind == "S"
@@ -323,8 +324,8 @@ def test_the_graph_saves_and_restores_its_variables(
 
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        meta_graph = v1.saved_model.load(session, ["serve"], str(path_of("toy_image_ref")))
-        saver = v1.train.Saver(saver_def=meta_graph.saver_def)
+        loaded = v1.saved_model.load(session, ["serve"], str(path_of("toy_image_ref")))
+        saver = v1.train.Saver(saver_def=loaded.saver_def)
         variable = graph.get_tensor_by_name("Toy/conv1/kernel/Read/ReadVariableOp:0")
         before = session.run(variable)
         saver.save(session, str(tmp_path / "saved"), write_meta_graph=False)
@@ -415,11 +416,9 @@ def test_attachments_are_in_the_collection_of_the_old_format(
 ) -> None:
     import base64
 
-    from bridge.proto import hub_pb, tf_pb
-
     data = (path_of("toy_image_ref") / "saved_model.pb").read_bytes()
-    (meta_graph,) = tf_pb.SavedModel.FromString(data).meta_graphs
-    values = meta_graph.collection_def["hub_module_attachments"].bytes_list.value
+    (message,) = tf_pb.SavedModel.FromString(data).meta_graphs
+    values = message.collection_def["hub_module_attachments"].bytes_list.value
     found = {a.key: a.value for a in map(hub_pb.ModuleAttachment.FromString, values)}
     wanted = golden("toy_image_ref").facts["variants"][0]["attachments"]
     assert found == {key: base64.b64decode(value) for key, value in wanted.items()}
@@ -431,3 +430,27 @@ def test_assets_of_one_base_name_stay_apart(path_of: Callable[[str], Path]) -> N
     for name in ("words.txt", "words.txt0"):
         copied = path_of("assets_many") / "assets" / name
         assert copied.read_bytes() == (TESTDATA / "modules/assets_many/assets" / name).read_bytes()
+
+
+def test_a_signature_that_reads_the_path_of_an_asset_works_in_tf2_and_in_a_v1_session(
+    tmp_path: Path,
+) -> None:
+    import tensorflow as tf
+
+    module, dest = copy_module("text_vocab", tmp_path), tmp_path / "out"
+    with meta_graph(module) as message:
+        (asset,) = message.collection_def["asset_filepaths"].node_list.value
+        path_info = message.signature_def["default"].outputs["path"]
+        path_info.name, path_info.dtype = asset, tf_pb.DT_STRING
+        path_info.tensor_shape.SetInParent()
+    to_saved_model(module, dest)
+
+    (copied,) = (dest / "assets").iterdir()
+    obj = tf.saved_model.load(str(dest))
+    found = obj(tf.constant(["a b"]), return_endpoints=True)["path"].numpy()
+    assert Path(found.decode()) == copied
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(dest))
+        signature = meta.signature_def["serving_default"]
+        feeds = {signature.inputs["text"].name: ["a b"]}
+        assert Path(session.run(signature.outputs["path"].name, feeds).decode()) == copied
