@@ -1,0 +1,120 @@
+"""What the README says works as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import HubBridgeError
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+# Runs the blocks in order, as a reader would: commands in a shell, Python in one session.
+READER = """\
+import json, subprocess, sys
+session = {"__name__": "__main__"}
+for language, text in json.load(sys.stdin):
+    print(f"--- {language}", text, sep="\\n", flush=True)
+    if language == "bash":
+        subprocess.run(["bash", "-euo", "pipefail", "-c", text], check=True)
+    else:
+        exec(compile(text, "README.md", "exec"), session)
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A directory with what the examples read, so that what they write stays out of the project."""
+    (tmp_path / "testdata").symlink_to(ROOT / "testdata")
+    return tmp_path
+
+
+@pytest.fixture
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose PATH has this Python's commands, `hubbridge` too if not installed."""
+    scripts = Path(sys.executable).parent
+    paths = [str(scripts), os.environ["PATH"]]
+    if not (scripts / "hubbridge").exists():
+        made = tmp_path_factory.mktemp("bin") / "hubbridge"
+        made.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bridge "$@"\n')
+        made.chmod(0o755)
+        paths.insert(0, str(made.parent))
+    return os.environ | {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.tf2
+@pytest.mark.slow
+def test_the_examples_run_in_order(clone, environ):
+    blocks = [block for block in BLOCKS if block[0] in ("bash", "python")]
+    assert len(blocks) >= 8
+    done = subprocess.run(
+        [sys.executable, "-c", READER],
+        check=False,
+        cwd=clone,
+        env=environ,
+        input=json.dumps(blocks),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n[4 9 6 7 0 2 3 5 1 8 8 8]\n" in done.stdout
+    made = {"digits", "digits-tuned", "serving/digits/1"}
+    assert all((clone / "build" / name / "saved_model.pb").is_file() for name in made)
+
+
+def test_the_first_example_needs_no_tensorflow(clone, environ):
+    language, text = BLOCKS[0]
+    assert language == "bash"
+    blocked = clone / "blocked"
+    blocked.mkdir()
+    (blocked / "tensorflow.py").write_text("raise ImportError('TensorFlow was imported')\n")
+    environ["PYTHONPATH"] = os.pathsep.join([str(blocked), environ["PYTHONPATH"]])
+    subprocess.run(["bash", "-euc", text], check=True, cwd=clone, env=environ)
+    assert (clone / "build" / "digits" / "saved_model.pb").is_file()
+
+
+def test_setup_commands_name_what_there_is():
+    setup = "".join(text for language, text in BLOCKS if language == "sh")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", setup, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for extra in re.findall(r"\[(\w+)\]", setup):
+        assert re.search(rf"^{extra} = \[", project, flags=re.MULTILINE), extra
+
+
+def test_every_option_and_exit_code_is_listed():
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "to-saved-model", "--help"],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+    assert {option for option in options if f"`{option}" not in README} == set()
+    codes = {int(code) for code in re.findall(r"^\| (\d) \|", README, flags=re.MULTILINE)}
+    assert codes == {0, *exit_codes(HubBridgeError)}
+
+
+def exit_codes(error: type[HubBridgeError]) -> set[int]:
+    return {error.exit_code}.union(*map(exit_codes, error.__subclasses__()))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    missing = [t for t in targets if not ((ROOT / page).parent / t).exists()]
+    assert targets
+    assert missing == []
