@@ -178,7 +178,8 @@ class Variant:
       signatures: by name.
       trainable_variables: names of variables, in the order of TRAINABLE_VARIABLES.
       model_variables: likewise for MODEL_VARIABLES, the ones that inference needs.
-      update_ops: names of the nodes in UPDATE_OPS.
+      update_ops: for each name in UPDATE_OPS, the node that runs it: itself, until a pass moves it
+        into the branch of a conditional.
       regularization_losses: names of the tensors in REGULARIZATION_LOSSES.
       table_initializers: names of the nodes in TABLE_INITIALIZERS.
       assets: asset file by the name of the Const node that holds its path.
@@ -190,7 +191,7 @@ class Variant:
     signatures: dict[str, Signature] = field(default_factory=dict)
     trainable_variables: list[str] = field(default_factory=list)
     model_variables: list[str] = field(default_factory=list)
-    update_ops: list[str] = field(default_factory=list)
+    update_ops: dict[str, str] = field(default_factory=dict)
     regularization_losses: list[str] = field(default_factory=list)
     table_initializers: list[str] = field(default_factory=list)
     assets: dict[str, str] = field(default_factory=dict)

@@ -79,8 +79,10 @@ class Body:
         return tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue(shape=shapes))
 
 
-def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> list[str]:
+def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> dict[str, str]:
     """Returns the update ops that a call with these inputs runs: those that depend on them.
+
+    Each is given by its name in the source, with the node that runs it.
 
     One that needs a further placeholder, which only another signature feeds, can't run.
     """
@@ -93,7 +95,7 @@ def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> list[str]
         if node.op in PLACEHOLDERS and name not in fed
     ]
     can_run = graph.descendants(tensors) - graph.descendants(unfed, stop=tensors)
-    return [name for name in variant.update_ops if name in can_run]
+    return {name: node for name, node in variant.update_ops.items() if node in can_run}
 
 
 def build_body(

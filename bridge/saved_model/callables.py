@@ -53,14 +53,14 @@ def build_modes(interface: Interface, signature: str, state: State) -> dict[bool
         if signature not in variant.signatures:
             continue
         inputs = variant.signatures[signature].inputs
-        updates = update_ops_of(variant, inputs) if training else []
+        updates = update_ops_of(variant, inputs) if training else {}
         body = build_body(
             state.variants[variant.label],
             state.library,
             f"{interface.name or 'root'}_{signature}{'_training' if training else ''}",
             inputs,
             variant.signatures[signature].outputs,
-            updates,
+            updates.values(),
             signature,
         )
         modes[training] = Mode(variant, body, tuple(updates))

@@ -320,7 +320,7 @@ class SavedModelWriter:
                     name,
                     "it depends on the inputs of no signature that training=True runs, so no call "
                     "runs it",
-                    variant.graph.at(name),
+                    variant.graph.at(variant.update_ops[name]),
                 )
 
     def _count(self) -> None:
