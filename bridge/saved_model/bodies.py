@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bridge.attrs import HandleData, shapes_attr
 from bridge.errors import MalformedError, UnsupportedError
-from bridge.function_body import FunctionArg, HandleData, build_function
-from bridge.graph import Tensor, parse_tensor
-from bridge.model import Endpoint, Shape, Variant, shape_to_proto
-from bridge.passes.prune import PLACEHOLDERS
+from bridge.function_body import FunctionArg, build_function
+from bridge.graph import Graph, Tensor, parse_tensor
+from bridge.model import Endpoint, Shape, Variant
+from bridge.ops import PLACEHOLDERS, PLACEHOLDERS_WITH_DEFAULT
 from bridge.proto import tf_pb
 from bridge.saved_model.library import Library, rename_calls
-from bridge.saved_model.structured_value import component_name
+from bridge.saved_model.structured_value import parts_of
 
-PLACEHOLDERS_WITH_DEFAULT = PLACEHOLDERS | {"PlaceholderWithDefault"}
+WRITING_OPS = ("Assign", "ResourceScatter", "ResourceApply", "ResourceCountUpTo")
+"""How the names of the ops start that change a resource variable (resource_variable_ops.cc)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Body:
       outputs: by key, sorted; each makes one output per component.
       captures: the last arguments.
       stateful: whether it touches state.
+      writers: the nodes that change a variable whenever the body runs, besides those that were
+        asked for by name.
     """
 
     name: str
@@ -72,11 +76,11 @@ class Body:
     outputs: dict[str, Endpoint]
     captures: tuple[Captured, ...]
     stateful: bool
+    writers: tuple[str, ...] = ()
 
     def output_shapes(self) -> tf_pb.AttrValue:
         """The static shapes of the outputs, which a node that calls the function can't infer."""
-        shapes = [shape_to_proto(shape) for _, _, _, shape in _components(self.outputs)]
-        return tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue(shape=shapes))
+        return shapes_attr(part.component.shape for part in parts_of(self.outputs))
 
 
 def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> dict[str, str]:
@@ -129,8 +133,8 @@ def build_body(
     graph = state.variant.graph
     run = list(run)
     tensors = _input_tensors(inputs)
-    flat_outputs = _components(outputs)
-    targets = [tensor.node for _, tensor, _, _ in flat_outputs if tensor not in tensors]
+    flat_outputs = [(part.name, parse_tensor(part.component.name)) for part in parts_of(outputs)]
+    targets = [tensor.node for _, tensor in flat_outputs if tensor not in tensors]
     members = graph.ancestors([*targets, *run], tensors.__contains__)
     # Several nodes may stand for one thing, such as the Consts that hold the path of one asset.
     captured: dict[Captured, list[Tensor]] = {}
@@ -146,8 +150,13 @@ def build_body(
                 where=graph.at(name, signature),
             )
     args = [
-        FunctionArg(name, (tensor,), dtype, shape)
-        for name, tensor, dtype, shape in _components(inputs)
+        FunctionArg(
+            part.name,
+            (parse_tensor(part.component.name),),
+            part.component.dtype,
+            part.component.shape,
+        )
+        for part in parts_of(inputs)
     ]
     if len({tensor for arg in args for tensor in arg.replaces}) < len(args):
         raise UnsupportedError("two inputs are the same tensor", where=graph.at(None, signature))
@@ -162,7 +171,7 @@ def build_body(
         library.new_name(base_name),
         members,
         args,
-        outputs=[(name, tensor) for name, tensor, _, _ in flat_outputs],
+        outputs=flat_outputs,
         control_outputs=sorted(set(run)),
     )
     rename_calls(function.node_def, state.renamed)
@@ -173,24 +182,21 @@ def build_body(
         dict(sorted(outputs.items())),
         captures,
         function.signature.is_stateful,
+        tuple(sorted(name for name in members - set(run) if _writes(graph, graph.nodes[name]))),
     )
 
 
-def _components(endpoints: Mapping[str, Endpoint]) -> list[tuple[str, Tensor, int, Shape]]:
-    """Returns name, tensor, dtype and shape of every plain tensor, by sorted key."""
-    return [
-        (component_name(key, endpoints[key], c), parse_tensor(c.name), c.dtype, c.shape)
-        for key in sorted(endpoints)
-        for c in endpoints[key].components
-    ]
+def _writes(graph: Graph, node: tf_pb.NodeDef) -> bool:
+    """True if a node changes a variable, itself or in a function that it calls."""
+    if node.op.startswith(WRITING_OPS):
+        return True
+    return any(
+        _writes(graph, inner)
+        for name in graph.called_functions(node)
+        if name in graph.functions
+        for inner in graph.functions[name].node_def
+    )
 
 
 def _input_tensors(inputs: Mapping[str, Endpoint]) -> set[Tensor]:
-    return {tensor for _, tensor, _, _ in _components(inputs)}
-
-
-def variable_handle_data(dtype: int, shape: tf_pb.TensorShapeProto) -> HandleData:
-    """What the handle of a variable points to."""
-    data = tf_pb.ResourceHandleProto.DtypeAndShape(shape=shape)
-    data.dtype = dtype  # type: ignore[assignment]
-    return (data,)
+    return {parse_tensor(part.component.name) for part in parts_of(inputs)}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.dtypes import dtype_name
-from bridge.model import Endpoint, Shape, Variant
+from bridge.attrs import function_attr, types_attr
+from bridge.model import Endpoint, Variant
 from bridge.proto import tf_pb
-from bridge.report import CallableReport, Report
 from bridge.saved_model import structured_value as sv
 from bridge.saved_model.bodies import Body, build_body, update_ops_of
 from bridge.saved_model.interfaces import DEFAULT, Interface
@@ -19,17 +18,6 @@ TRAINING = "training"
 RETURN_ENDPOINTS = "return_endpoints"
 INPUTS = "inputs"
 
-RESERVED = frozenset(
-    {
-        "signatures",
-        "variables",
-        "trainable_variables",
-        "model_variables",
-        "regularization_losses",
-    }
-)
-"""Attributes of a reusable SavedModel that no signature may take."""
-
 
 @dataclass(frozen=True)
 class Mode:
@@ -38,12 +26,16 @@ class Mode:
     Attributes:
       variant: the variant it comes from.
       body: the function.
-      update_ops: the update ops that the function runs.
+      update_ops: the update ops that the function runs, by their names in the source.
     """
 
     variant: Variant
     body: Body
     update_ops: tuple[str, ...]
+
+
+Modes = Mapping[bool, Mode]
+"""The mode for each value of `training` that a callable has."""
 
 
 def build_modes(interface: Interface, signature: str, state: State) -> dict[bool, Mode]:
@@ -67,183 +59,126 @@ def build_modes(interface: Interface, signature: str, state: State) -> dict[bool
     return modes
 
 
-def add_callable(modes: Mapping[bool, Mode], state: State) -> int:
+def add_callable(modes: Modes, state: State) -> int:
     """Adds the function object of a signature: one concrete function per way to call it.
 
     The function takes the input tensor, or a dictionary of the inputs by name; `training`; and
-    `return_endpoints`, where there is a `default` output to return without the others. A signature
-    without one always returns the dictionary.
+    `return_endpoints`. It returns the output `default`, or the dictionary of all outputs with
+    `return_endpoints=True`; without an output `default` it is the dictionary in any case.
 
     Returns:
       Its number in the object graph.
     """
-    argument = _argument_name(next(iter(modes.values())).body.inputs)
-    args = [*([argument] if argument else []), TRAINING, RETURN_ENDPOINTS]
+    argument = _argument_name({key for mode in modes.values() for key in mode.body.inputs})
+    # The loader tries the forms in this order. It raises where it compares a dictionary with the
+    # type of a sparse or ragged tensor, so the plain form stands last.
     concrete = [
-        _add_concrete(mode.body, as_dict, training, endpoints, state)
-        for as_dict in _input_forms(modes)
+        _add_concrete(mode.body, arguments, training, endpoints, state)
+        for as_dict in (True, False)
         for training, mode in modes.items()
-        for endpoints in ((False, True) if DEFAULT in mode.body.outputs else (True,))
+        for arguments in _input_arguments(mode.body.inputs, argument, as_dict)
+        for endpoints in (False, True)
     ]
-    has_default = any(DEFAULT in mode.body.outputs for mode in modes.values())
-    defaults = [sv.boolean(False not in modes), sv.boolean(not has_default)]
+    args = [*([argument] if argument else []), TRAINING, RETURN_ENDPOINTS]
+    defaults = [sv.boolean(False not in modes), sv.boolean(False)]
     return state.objects.add_function(concrete, sv.function_spec(args, defaults))
 
 
-def _argument_name(inputs: Mapping[str, Endpoint]) -> str:
+def _argument_name(keys: set[str]) -> str:
     """The name of the first argument: the input's own, `inputs` for several, none for none."""
-    if not inputs:
+    if not keys:
         return ""
-    key = next(iter(inputs))
+    key = next(iter(keys))
     usable = key.isidentifier() and not keyword.iskeyword(key)
     taken = key in (TRAINING, RETURN_ENDPOINTS, "self")
-    return key if len(inputs) == 1 and usable and not taken else INPUTS
+    return key if len(keys) == 1 and usable and not taken else INPUTS
 
 
-def _input_forms(modes: Mapping[bool, Mode]) -> tuple[bool, ...]:
-    """Whether the inputs are given as a dictionary: one input may also be given as it is.
+def _input_arguments(
+    inputs: Mapping[str, Endpoint], argument: str, as_dict: bool
+) -> list[list[sv.Value]]:
+    """Returns the first argument in one of its forms, if the inputs can be given so."""
+    specs = {key: sv.endpoint_spec(key, endpoint) for key, endpoint in inputs.items()}
+    if as_dict:
+        return [[sv.mapping(specs)] if argument else []]
+    return [[*specs.values()]] if len(specs) == 1 else []
 
-    The loader tries the forms in this order. It raises where it compares a dictionary with the type
-    of a sparse or ragged tensor, so those stand last.
-    """
-    return (True, False) if all(len(m.body.inputs) == 1 for m in modes.values()) else (True,)
 
-
-def _add_concrete(body: Body, as_dict: bool, training: bool, endpoints: bool, state: State) -> str:
-    specs = {key: sv.endpoint_spec(key, endpoint) for key, endpoint in body.inputs.items()}
-    flags = [sv.boolean(training), sv.boolean(endpoints)]
-    if not specs:
-        arguments = flags
-    elif as_dict:
-        arguments = [sv.mapping(specs), *flags]
+def _add_concrete(
+    body: Body, inputs: list[sv.Value], training: bool, endpoints: bool, state: State
+) -> str:
+    arguments = [*inputs, sv.boolean(training), sv.boolean(endpoints)]
+    if endpoints or DEFAULT not in body.outputs:
+        outputs, returned = body.outputs, _output_spec(body.outputs)
     else:
-        arguments = [*specs.values(), *flags]
-    outputs = body.outputs if endpoints else {DEFAULT: body.outputs[DEFAULT]}
-    returned = _output_spec(outputs) if endpoints else sv.endpoint_spec(DEFAULT, outputs[DEFAULT])
-    name = add_wrapper(body, outputs, state)
-    state.add_concrete(
-        name,
-        body.captures,
-        sv.tuple_of([sv.tuple_of(arguments), sv.mapping({})]),
-        returned,
-    )
+        outputs = {DEFAULT: body.outputs[DEFAULT]}
+        returned = sv.endpoint_spec(DEFAULT, outputs[DEFAULT])
+    name = _add_wrapper(body, outputs, state)
+    structure = sv.tuple_of([sv.tuple_of(arguments), sv.mapping({})])
+    state.add_concrete(name, body.captures, structure, returned)
     return name
 
 
-def add_serving_function(body: Body, state: State) -> str:
-    """Adds the concrete function behind a serving signature: keywords in, dictionary out."""
-    keywords = {
-        sv.component_name(key, endpoint, component): (component.dtype, component.shape)
-        for key, endpoint in body.inputs.items()
-        for component in endpoint.components
+def add_serving_signature(body: Body, state: State) -> int:
+    """Adds a serving signature: keywords in, dictionary out.
+
+    TensorFlow binds the keywords by sorted name, which is not always the order of the body's
+    arguments: `x_dense_shape` stands before `x_indices`.
+
+    Returns:
+      Its number in the object graph.
+    """
+    parts = sv.parts_of(body.inputs)
+    order = sorted(range(len(parts)), key=lambda position: parts[position].name)
+    name = _add_wrapper(body, body.outputs, state, order)
+    specs = {
+        part.name: sv.tensor_spec(part.name, part.component.dtype, part.component.shape)
+        for part in parts
     }
-    name = add_wrapper(body, body.outputs, state)
-    specs = {key: sv.tensor_spec(key, *spec) for key, spec in keywords.items()}
-    state.add_concrete(
-        name,
-        body.captures,
-        sv.tuple_of([sv.tuple_of([]), sv.mapping(specs)]),
-        _output_spec(body.outputs),
-    )
-    return name
+    structure = sv.tuple_of([sv.tuple_of([]), sv.mapping(specs)])
+    state.add_concrete(name, body.captures, structure, _output_spec(body.outputs))
+    return state.objects.add_signature(name, sorted(specs))
 
 
 def _output_spec(outputs: Mapping[str, Endpoint]) -> tf_pb.StructuredValue:
     return sv.mapping({key: sv.endpoint_spec(key, endpoint) for key, endpoint in outputs.items()})
 
 
-def add_wrapper(body: Body, outputs: Mapping[str, Endpoint], state: State) -> str:
+def _add_wrapper(
+    body: Body, outputs: Mapping[str, Endpoint], state: State, order: Sequence[int] | None = None
+) -> str:
     """Adds a function that calls a body and returns some of its outputs.
 
     Every concrete function needs a FunctionDef of its own; with this one, they share the body.
+
+    Args:
+      body: the body.
+      outputs: what to return.
+      state: takes the function.
+      order: positions of the body's inputs in the order of the wrapper's arguments.
     """
+    inner = state.library.functions[body.name]
+    arguments = list(inner.signature.input_arg)
+    inputs = range(len(arguments) - len(body.captures))
     function = tf_pb.FunctionDef()
     signature = function.signature
-    inner = state.library.functions[body.name]
     signature.name = state.library.new_name(body.name.removeprefix("__inference_"))
     signature.is_stateful = body.stateful
-    signature.input_arg.extend(inner.signature.input_arg)
-    for index, attrs in inner.arg_attr.items():
-        function.arg_attr[index].CopyFrom(attrs)
-    call = function.node_def.add(
-        name="StatefulPartitionedCall", op="StatefulPartitionedCall" if body.stateful else
-        "PartitionedCall"
-    )  # fmt: skip
-    call.input.extend(arg.name for arg in inner.signature.input_arg)
-    call.attr["Tin"].list.type.extend(arg.type for arg in inner.signature.input_arg)
-    call.attr["Tout"].list.type.extend(arg.type for arg in inner.signature.output_arg)
-    call.attr["f"].func.name = body.name
+    for position, old in enumerate([*(order or inputs), *range(len(inputs), len(arguments))]):
+        signature.input_arg.append(arguments[old])
+        function.arg_attr[position].CopyFrom(inner.arg_attr[old])
+    op = "StatefulPartitionedCall" if body.stateful else "PartitionedCall"
+    call = function.node_def.add(name=op, op=op, input=[argument.name for argument in arguments])
+    call.attr["Tin"].CopyFrom(types_attr(argument.type for argument in arguments))
+    call.attr["Tout"].CopyFrom(types_attr(output.type for output in inner.signature.output_arg))
+    call.attr["f"].CopyFrom(function_attr(body.name))
     call.attr["_output_shapes"].CopyFrom(body.output_shapes())
-    positions = {
-        sv.component_name(key, endpoint, component): position
-        for position, (key, endpoint, component) in enumerate(
-            (key, endpoint, component)
-            for key, endpoint in body.outputs.items()
-            for component in endpoint.components
-        )
-    }
-    for key, endpoint in outputs.items():
-        for component in endpoint.components:
-            position = positions[sv.component_name(key, endpoint, component)]
+    for position, part in enumerate(sv.parts_of(body.outputs)):
+        if part.key in outputs:
             output = inner.signature.output_arg[position]
-            signature.output_arg.add(name=output.name, type=output.type)
+            signature.output_arg.append(output)
             function.ret[output.name] = f"{call.name}:output:{position}"
     if body.stateful:
         signature.control_output.append(call.name)
         function.control_ret[call.name] = call.name
     return state.library.add(function, share=False)
-
-
-# -- the report -------------------------------------------------------------------------------
-
-
-def report_callable(
-    interface: Interface, name: str, signature: str, modes: Mapping[bool, Mode], report: Report
-) -> None:
-    """Tells in the report what a callable takes, gives and does when training."""
-    body = next(iter(modes.values())).body
-    path = ".".join(part for part in (interface.name, name) if part)
-    training = {
-        str(value): _training_sentence(value, mode, modes) for value, mode in sorted(modes.items())
-    }
-    report.callables.append(
-        CallableReport(
-            name=path,
-            signature=signature,
-            inputs=[_describe(key, endpoint) for key, endpoint in body.inputs.items()],
-            outputs=[_describe(key, endpoint) for key, endpoint in body.outputs.items()],
-            training=training,
-            update_ops=list(modes[True].update_ops) if True in modes else [],
-        )
-    )
-    for value in (False, True):
-        if value not in modes:
-            report.remark(
-                "training",
-                path,
-                f"training={value} is not offered: variant {interface.modes[value].label} has no "
-                f"signature {signature!r}",
-            )
-
-
-def _training_sentence(training: bool, mode: Mode, modes: Mapping[bool, Mode]) -> str:
-    label = mode.variant.label
-    if not training:
-        return f"runs variant {label} and no update op"
-    updates = f"{len(mode.update_ops)} update ops" if mode.update_ops else "no update op"
-    if False in modes and modes[False].variant is mode.variant:
-        same = "" if mode.update_ops else ", so it is the same as training=False"
-        return f"runs the same variant {label}, the only one there is, and {updates}{same}"
-    return f"runs variant {label} and {updates}"
-
-
-def _describe(key: str, endpoint: Endpoint) -> str:
-    kind = "" if endpoint.encoding.value == "dense" else f"{endpoint.encoding.value} "
-    return f"{key}: {kind}{dtype_name(endpoint.dtype)}{format_shape(endpoint.shape)}"
-
-
-def format_shape(shape: Shape) -> str:
-    """Prints a static shape as users write it: `[?, 224, 224, 3]`, `<unknown>`."""
-    if shape is None:
-        return "<unknown>"
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

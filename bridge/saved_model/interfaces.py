@@ -1,11 +1,12 @@
 """Decides what the SavedModel offers where: which variant answers for which object.
 
-This is spec section "what a conversion must keep" in code: the inference and training variants
-become `training=False` and `training=True` of the root, other variants become subobjects.
+The variants without tags and with the tag `train` become `training=False` and `training=True` of
+the root, others become subobjects. docs/how-it-works.md has the whole table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bridge.errors import UsageError
@@ -14,13 +15,24 @@ from bridge.report import Report
 
 DEFAULT = "default"
 
+RESERVED = frozenset(
+    {
+        "signatures",
+        "variables",
+        "trainable_variables",
+        "model_variables",
+        "regularization_losses",
+    }
+)
+"""Attributes of the result that no signature and no subobject may take."""
+
 
 @dataclass(frozen=True)
 class Interface:
     """An object with callables: the root, or a subobject of it.
 
     Attributes:
-      name: name of the subobject; empty for the root.
+      name: attribute of the root that holds it; empty for the root itself.
       modes: the variant that answers for each value of `training`.
       serving_prefix: goes before the names of its serving signatures; None if it has none.
     """
@@ -39,9 +51,23 @@ class Interface:
         return sorted({name for variant in self.variants for name in variant.signatures})
 
 
-def subobject_name(tags: Tags) -> str:
-    """The sorted tags joined with `_`, the attribute that a variant of its own gets."""
-    return "_".join(sorted(tags))
+def attribute_name(wanted: str, taken: Collection[str], report: Report) -> str:
+    """Returns the attribute that a signature or a variant gets: its name, if that is free.
+
+    Args:
+      wanted: its name.
+      taken: the attributes that are taken.
+      report: told where the attribute is another.
+    """
+    base = wanted.lstrip("_") or "unnamed"
+    name = base if base == wanted else f"{base}_"
+    while name in taken:
+        name += "_"
+    if name != wanted:
+        report.remark(
+            "name", wanted, f"as an attribute it is called {name!r}, for {wanted!r} is not free"
+        )
+    return name
 
 
 def plan_interfaces(model: Model, root: Tags | None, report: Report) -> list[Interface]:
@@ -50,7 +76,7 @@ def plan_interfaces(model: Model, root: Tags | None, report: Report) -> list[Int
     Args:
       model: the model.
       root: tags of the variant that the user wants as the root.
-      report: told where the root has no callables, and what `training` means for it.
+      report: told where the root has no callables.
 
     Raises:
       UsageError: no variant has these tags, or another answers for the root anyway.
@@ -67,10 +93,9 @@ def plan_interfaces(model: Model, root: Tags | None, report: Report) -> list[Int
             )
         modes = {False: variants[INFERENCE], True: variants.get(TRAIN, variants[INFERENCE])}
         others = [v for tags, v in variants.items() if tags not in (INFERENCE, TRAIN)]
-        return [
-            Interface("", modes, ""),
-            *(Interface(subobject_name(v.tags), {False: v, True: v}, None) for v in others),
-        ]
+        names = _subobject_names(others, report)
+        subobjects = [Interface(names[v.tags], {False: v, True: v}, None) for v in others]
+        return [Interface("", modes, ""), *subobjects]
     chosen = root if root is not None else next(iter(variants)) if len(variants) == 1 else None
     interfaces: list[Interface] = []
     if chosen is not None:
@@ -82,8 +107,17 @@ def plan_interfaces(model: Model, root: Tags | None, report: Report) -> list[Int
             "the module has no variant without tags, so the root can't be called; its subobjects "
             "can, and --variant TAGS makes one of them the root too",
         )
+    names = _subobject_names(list(variants.values()), report)
     for tags, variant in variants.items():
-        name = subobject_name(tags)
-        prefix = f"{name}/" if chosen is None else None
-        interfaces.append(Interface(name, {False: variant, True: variant}, prefix))
+        prefix = f"{names[tags]}/" if chosen is None else None
+        interfaces.append(Interface(names[tags], {False: variant, True: variant}, prefix))
     return interfaces
+
+
+def _subobject_names(variants: list[Variant], report: Report) -> dict[Tags, str]:
+    """Returns the attribute of each variant: its sorted tags, joined with `_`."""
+    names: dict[Tags, str] = {}
+    for variant in variants:
+        wanted = "_".join(sorted(variant.tags))
+        names[variant.tags] = attribute_name(wanted, RESERVED | set(names.values()), report)
+    return names

@@ -7,8 +7,17 @@ are those that TensorFlow 2 itself gives (python/saved_model/save.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
+from bridge.attrs import (
+    function_attr,
+    shape_attr,
+    string_attr,
+    strings_tensor_attr,
+    type_attr,
+    types_attr,
+)
 from bridge.graph import Graph
 from bridge.model import Encoding, Endpoint, Model, shape_to_proto
 from bridge.opsets import OpTable
@@ -16,31 +25,12 @@ from bridge.proto import tf_pb
 from bridge.saved_model.bodies import Body, Captured
 from bridge.saved_model.objects import checkpoint_key
 from bridge.saved_model.state import State
-from bridge.saved_model.structured_value import component_name
+from bridge.saved_model.structured_value import parts_of
 
 INIT_OP = "__saved_model_init_op"
 SERVING_DEFAULT = "serving_default"
 METHOD = "tensorflow/serving/predict"
 ASSET_PLACEHOLDER = b"the loader feeds the path here"
-
-
-def _type(dtype: int) -> tf_pb.AttrValue:
-    value = tf_pb.AttrValue()
-    value.type = dtype  # type: ignore[assignment]
-    return value
-
-
-def _types(dtypes: Sequence[int]) -> tf_pb.AttrValue:
-    value = tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue())
-    value.list.type.extend(dtypes)  # type: ignore[arg-type]
-    return value
-
-
-def _string_const(values: Sequence[bytes], shape: tuple[int, ...]) -> tf_pb.AttrValue:
-    tensor = tf_pb.TensorProto(
-        dtype=tf_pb.DT_STRING, tensor_shape=shape_to_proto(shape), string_val=values
-    )
-    return tf_pb.AttrValue(tensor=tensor)
 
 
 class ServingGraph:
@@ -68,17 +58,17 @@ class ServingGraph:
             name = self._add(
                 "VarHandleOp",
                 variable.name,
-                dtype=_type(variable.dtype),
-                shape=tf_pb.AttrValue(shape=shape_to_proto(variable.shape)),
-                shared_name=tf_pb.AttrValue(s=variable.name.encode()),
+                dtype=type_attr(variable.dtype),
+                shape=shape_attr(variable.shape),
+                shared_name=string_attr(variable.name),
             )
             self._tensors["variable", variable.name] = name
         for filename in self._state.assets:
             name = self._add(
                 "Const",
                 "asset_path_initializer",
-                dtype=_type(tf_pb.DT_STRING),
-                value=_string_const([ASSET_PLACEHOLDER], ()),
+                dtype=type_attr(tf_pb.DT_STRING),
+                value=strings_tensor_attr(ASSET_PLACEHOLDER),
             )
             self._tensors["asset", filename] = name
             info = tf_pb.TensorInfo(name=f"{name}:0")
@@ -102,8 +92,8 @@ class ServingGraph:
             return tensor
         filename = capture.key[1]
         if filename not in self._asset_variables:
-            scalar = tf_pb.AttrValue(shape=shape_to_proto(()))
-            string = _type(tf_pb.DT_STRING)
+            scalar = shape_attr(())
+            string = type_attr(tf_pb.DT_STRING)
             handle = self._add("VarHandleOp", "asset_path", dtype=string, shape=scalar)
             self.graph.nodes[handle].attr["shared_name"].s = handle.encode()
             assign = self._add(
@@ -117,26 +107,25 @@ class ServingGraph:
 
     def _add_saver(self, model: Model) -> tf_pb.SaverDef:
         """Adds plain save and restore ops for every variable."""
-        string = _type(tf_pb.DT_STRING)
-        scalar = tf_pb.AttrValue(shape=shape_to_proto(()))
+        string = type_attr(tf_pb.DT_STRING)
+        scalar = shape_attr(())
         filename = self._add("Placeholder", "saver_filename", dtype=string, shape=scalar)
         variables = list(model.variables.values())
         keys = [checkpoint_key(variable.name).encode() for variable in variables]
-        dtypes = _types([variable.dtype for variable in variables])
-        shape = (len(keys),)
+        dtypes = types_attr(variable.dtype for variable in variables)
         names = self._add(
-            "Const", "save/tensor_names", dtype=string, value=_string_const(keys, shape)
+            "Const", "save/tensor_names", dtype=string, value=strings_tensor_attr(keys)
         )
         slices = self._add(
             "Const",
             "save/shape_and_slices",
             dtype=string,
-            value=_string_const([b""] * len(keys), shape),
+            value=strings_tensor_attr([b""] * len(keys)),
         )
         reads = []
         for variable in variables:
             handle = self._tensors["variable", variable.name]
-            dtype = _type(variable.dtype)
+            dtype = type_attr(variable.dtype)
             read = f"{variable.name}/Read/ReadVariableOp"
             reads.append(self._add("ReadVariableOp", read, [handle], dtype=dtype))
         save_inputs = [filename, names, slices, *reads]
@@ -157,7 +146,7 @@ class ServingGraph:
                     "AssignVariableOp",
                     f"save/Assign/{variable.name}",
                     [handle, tensor],
-                    dtype=_type(variable.dtype),
+                    dtype=type_attr(variable.dtype),
                 )
             )
         restored = self._add("NoOp", "save/restore_all", [f"^{name}" for name in assigns])
@@ -177,29 +166,28 @@ class ServingGraph:
             "StatefulPartitionedCall" if body.stateful else "PartitionedCall",
             "StatefulPartitionedCall" if body.stateful else "PartitionedCall",
             [*inputs, *captured],
-            Tin=_types([arg.type for arg in function.input_arg]),
-            Tout=_types([arg.type for arg in function.output_arg]),
-            f=tf_pb.AttrValue(func=tf_pb.NameAttrList(name=body.name)),
+            Tin=types_attr(arg.type for arg in function.input_arg),
+            Tout=types_attr(arg.type for arg in function.output_arg),
+            f=function_attr(body.name),
             _output_shapes=body.output_shapes(),
         )
 
     def add_signature(self, name: str, body: Body) -> None:
         """Adds placeholders, a call and the SignatureDef."""
         signature = tf_pb.SignatureDef(method_name=METHOD)
-        placeholders: list[str] = []
-        for key, endpoint in body.inputs.items():
-            parts = [
-                self._add(
-                    "Placeholder",
-                    f"{name}_{component_name(key, endpoint, component)}",
-                    dtype=_type(component.dtype),
-                    shape=tf_pb.AttrValue(shape=shape_to_proto(component.shape)),
-                )
-                for component in endpoint.components
-            ]
-            placeholders += parts
-            signature.inputs[key].CopyFrom(_tensor_info(endpoint, [f"{part}:0" for part in parts]))
-        call = self._call(body, placeholders)
+        placeholders: dict[str, list[str]] = {key: [] for key in body.inputs}
+        for part in parts_of(body.inputs):
+            placeholder = self._add(
+                "Placeholder",
+                _node_name(f"{name}_{part.name}"),
+                dtype=type_attr(part.component.dtype),
+                shape=shape_attr(part.component.shape),
+            )
+            placeholders[part.key].append(placeholder)
+        for key, names in placeholders.items():
+            info = _tensor_info(body.inputs[key], [f"{name}:0" for name in names])
+            signature.inputs[key].CopyFrom(info)
+        call = self._call(body, [name for names in placeholders.values() for name in names])
         position = 0
         for key, endpoint in body.outputs.items():
             names = [f"{call}:{position + i}" for i in range(len(endpoint.components))]
@@ -213,6 +201,12 @@ class ServingGraph:
         info = tf_pb.TensorInfo(name=init, tensor_shape=tf_pb.TensorShapeProto(unknown_rank=True))
         self.signatures[INIT_OP] = tf_pb.SignatureDef(outputs={INIT_OP: info})
         return init
+
+
+def _node_name(name: str) -> str:
+    """Returns the nearest name that a node of a graph may have."""
+    cleaned = re.sub(r"[^A-Za-z0-9_./-]", "_", name)
+    return cleaned if cleaned[0].isalnum() else f"input{cleaned}"
 
 
 def _tensor_info(endpoint: Endpoint, names: Sequence[str]) -> tf_pb.TensorInfo:

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from bridge.attrs import variable_handle_data
+from bridge.bundle.files import open_plain_file
 from bridge.errors import UnsupportedError
 from bridge.model import Asset, Component, Encoding, Endpoint, Model, Variant, shape_to_proto
-from bridge.passes.check_ops import TABLE_FROM_FILE
-from bridge.passes.check_state import TABLE, VARIABLE
+from bridge.ops import RESOURCE_TABLE, RESOURCE_VARIABLE
 from bridge.proto import tf_pb
 from bridge.report import Report
 from bridge.saved_model.bodies import (
@@ -17,7 +18,6 @@ from bridge.saved_model.bodies import (
     Captured,
     VariantState,
     build_body,
-    variable_handle_data,
 )
 from bridge.saved_model.library import Library
 from bridge.saved_model.objects import ObjectGraph
@@ -29,12 +29,10 @@ from bridge.saved_model.structured_value import (
     tuple_of,
 )
 
-TABLE_INITIALIZERS = TABLE_FROM_FILE | {
-    "InitializeTable",
-    "InitializeTableV2",
-    "LookupTableImport",
-    "LookupTableImportV2",
-}
+TABLE_FILLERS = frozenset(
+    {"InitializeTableV2", "InitializeTableFromTextFileV2", "LookupTableImportV2"}
+)
+"""Ops that put the initial content into a table, their first input."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _used_assets(model: Model) -> list[str]:
 def _captured(model: Model, variant: Variant, state: State) -> dict[str, Captured]:
     captured: dict[str, Captured] = {}
     for node in variant.graph.nodes.values():
-        if node.op == VARIABLE:
+        if node.op == RESOURCE_VARIABLE:
             variable = model.variables[node.name]
             captured[node.name] = Captured(
                 ("variable", node.name),
@@ -146,34 +144,29 @@ def _add_tables(model: Model, variant_state: VariantState, state: State, report:
     variant = variant_state.variant
     graph = variant.graph
     initializers = graph.ancestors(variant.table_initializers)
-    filled: set[str] = set()
-    for node in [node for node in graph.nodes.values() if node.op == TABLE]:
-        fillers = [
-            name
-            for name in sorted(initializers)
-            if graph.nodes[name].op in TABLE_INITIALIZERS
-            and next(graph.inputs(graph.nodes[name])).node == node.name
-        ]
-        if not fillers:
+    fillers: dict[str, list[str]] = {}
+    for name in sorted(initializers):
+        if graph.nodes[name].op in TABLE_FILLERS:
+            table = next(graph.inputs(graph.nodes[name])).node
+            fillers.setdefault(table, []).append(name)
+    for node in [node for node in graph.nodes.values() if node.op == RESOURCE_TABLE]:
+        if node.name not in fillers:
             raise UnsupportedError(
                 "the table is used, but no op in the collection `table_initializer` fills it",
                 where=graph.at(node.name),
             )
-        filled.update(fillers)
-        _add_table(model, variant_state, state, node, fillers)
+        _add_table(model, variant_state, state, node, fillers[node.name])
+    filled = {name for names in fillers.values() for name in names}
     for name in sorted(initializers - filled):
         node = graph.nodes[name]
-        if node.op != TABLE and name not in variant_state.captured and _is_stateful(variant, node):
+        is_state = node.op == RESOURCE_TABLE or name in variant_state.captured
+        if not is_state and graph.op_def(node).is_stateful:
             report.drop(
                 "table_initializer",
                 name,
                 f"op {node.op} fills no table that can be converted",
                 graph.at(name),
             )
-
-
-def _is_stateful(variant: Variant, node: tf_pb.NodeDef) -> bool:
-    return variant.graph.op_def(node).is_stateful
 
 
 def _add_table(
@@ -258,7 +251,7 @@ def _content_digest(model: Model, state: State, node: tf_pb.NodeDef, body: Body)
 
 def _file_digest(asset: Asset) -> bytes:
     digest = hashlib.sha256()
-    with asset.source.open("rb") as file:
+    with open_plain_file(asset.source) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.digest()

@@ -6,6 +6,7 @@ Source: tensorflow/core/protobuf/struct.proto and python/saved_model/nested_stru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bridge.model import Component, Encoding, Endpoint, Shape, shape_to_proto
 from bridge.proto import tf_pb
@@ -70,14 +71,43 @@ def endpoint_spec(name: str, endpoint: Endpoint) -> Value:
     return Value(type_spec_value=spec)
 
 
-def component_name(key: str, endpoint: Endpoint, component: Component) -> str:
-    """A name for one plain tensor of an endpoint: the key, with the part's name if composite."""
-    if endpoint.encoding is Encoding.DENSE:
-        return key
-    position = endpoint.components.index(component)
+@dataclass(frozen=True)
+class Part:
+    """One plain tensor among the inputs or outputs of a function.
+
+    Attributes:
+      name: the endpoint's key, with the name of the part behind it if there are several; no two
+        parts of one function have the same.
+      key: the endpoint's key.
+      component: the tensor.
+    """
+
+    name: str
+    key: str
+    component: Component
+
+
+def parts_of(endpoints: Mapping[str, Endpoint]) -> list[Part]:
+    """Returns the plain tensors of endpoints, by sorted key, which is TensorFlow's order."""
+    parts: list[Part] = []
+    taken = {key for key, end in endpoints.items() if end.encoding is Encoding.DENSE}
+    for key in sorted(endpoints):
+        endpoint = endpoints[key]
+        for position, component in enumerate(endpoint.components):
+            name = key
+            if endpoint.encoding is not Encoding.DENSE:
+                name = f"{key}_{_part_name(endpoint, position)}"
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+            parts.append(Part(name, key, component))
+    return parts
+
+
+def _part_name(endpoint: Endpoint, position: int) -> str:
     if endpoint.encoding is Encoding.SPARSE:
-        return f"{key}_{('indices', 'values', 'dense_shape')[position]}"
-    return f"{key}_{position}"
+        return ("indices", "values", "dense_shape")[position]
+    return str(position)
 
 
 def function_spec(

@@ -454,3 +454,22 @@ def test_a_signature_that_reads_the_path_of_an_asset_works_in_tf2_and_in_a_v1_se
         signature = meta.signature_def["serving_default"]
         feeds = {signature.inputs["text"].name: ["a b"]}
         assert Path(session.run(signature.outputs["path"].name, feeds).decode()) == copied
+
+
+def test_sparse_and_ragged_serving_signatures_take_their_parts_by_keyword(
+    path_of: Callable[[str], Path], golden: Callable[[str], Golden]
+) -> None:
+    import tensorflow as tf
+
+    obj = tf.saved_model.load(str(path_of("sparse_input")))
+    arrays = golden("sparse_input").under("|default|in")
+    keywords = {key.replace("|", "_"): tf.constant(array) for key, array in arrays.items()}
+    found = obj.signatures["serving_default"](**keywords)["default"]
+    assert_close(found.numpy(), golden("sparse_input").arrays["|default|out|default"], "default")
+
+    obj = tf.saved_model.load(str(path_of("ragged_input")))
+    arrays = golden("ragged_input").under("|default|in")
+    found = obj.signatures["serving_default"](
+        ids_0=tf.constant(arrays["ids|values"]), ids_1=tf.constant(arrays["ids|row_splits_0"])
+    )["default"]
+    assert_close(found.numpy(), golden("ragged_input").arrays["|default|out|default"], "default")
