@@ -31,7 +31,7 @@ def to_saved_model(
     Args:
       source: directory, .tar.gz, .zip or URL of the module. It is never written to.
       dest: directory to make. It appears whole or not at all.
-      overwrite: replace an existing DEST; without it, one is refused.
+      overwrite: replace a DEST that is there; it must be empty, or hold a SavedModel.
       link: hard-link the checkpoint's data where the file system lets, instead of copying it.
       dry_run: read, check and report, but write nothing.
       variant: tags of the variant that the root answers for, in a module that has no variant

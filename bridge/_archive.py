@@ -30,8 +30,11 @@ MAX_ARCHIVE_BYTES = 64 << 30
 
 _CHUNK = 1 << 20
 
-_MAX_TAR_READ = 16 << 20
-"""What a tar archive may ask to be read at once; names and other headers are far below."""
+_MAX_TAR_HEADER = 16 << 20
+"""Bytes of header that an entry of a tar archive may have; names and the like are far below."""
+
+_MAX_TAR_HEADERS = 256 << 20
+"""Bytes of header that a tar archive may have; tarfile keeps some of them in memory."""
 
 
 def unpack(archive: Path, directory: Path) -> None:
@@ -74,8 +77,17 @@ def _unpack_tar(file: IO[bytes], archive: Path, directory: Path) -> None:
             where=Where(archive),
             hint="give a directory, a .tar.gz or a .zip with the model in it",
         ) from error
+    headers = end = 0
     with tar:
-        for member in tar:
+        while (member := tar.next()) is not None:
+            tar.members = []  # tarfile keeps them all, to find one again
+            tar.reads.allowance = None
+            size = max(member.offset_data - end, 0)
+            end = tar.offset
+            headers += size
+            budget.spend(size)
+            if headers > _MAX_TAR_HEADERS:
+                raise UnsafeError("the archive has too many headers", where=Where(archive))
             target = _target(directory, member.name, archive)
             if member.isdir():
                 budget.spend(0, files=1)
@@ -90,6 +102,8 @@ def _unpack_tar(file: IO[bytes], archive: Path, directory: Path) -> None:
                 raise UnsafeError(
                     f"{member.name!r} is a link or a special file", where=Where(archive)
                 )
+            tar.reads.allowance = _MAX_TAR_HEADER
+        tar.reads.allowance = None
         _check_end(tar, archive, budget)
 
 
@@ -102,7 +116,12 @@ def _check_end(tar: _Tar, archive: Path, budget: _Budget) -> None:
 
 
 class _Tar(tarfile.TarFile):
-    """A tar archive whose headers can't fill the memory: tarfile reads a long name whole."""
+    """A tar archive whose headers can't fill the memory.
+
+    tarfile reads a long name whole, and any number of headers before an entry.
+    """
+
+    members: list[tarfile.TarInfo]
 
     def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any):
         self.reads = _BoundedReads(fileobj)
@@ -110,13 +129,23 @@ class _Tar(tarfile.TarFile):
 
 
 class _BoundedReads:
+    """A file of which so much can be read.
+
+    Attributes:
+      last: what was read last.
+      allowance: how many bytes may be read from now on; None for as many as there are.
+    """
+
     def __init__(self, file: IO[bytes]):
         self._file = file
         self.last = b""
+        self.allowance: int | None = _MAX_TAR_HEADER
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_TAR_READ:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        if self.allowance is not None:
+            if not 0 <= size <= self.allowance:
+                raise tarfile.ReadError(f"a header of more than {_MAX_TAR_HEADER} bytes")
+            self.allowance -= size
         self.last = self._file.read(size)
         return self.last
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.errors import DestinationError, UsageError, Where
+from bridge.bundle import TensorSource, total_bytes
+from bridge.errors import DestinationError, SourceNotFoundError, UsageError, Where
 from bridge.hub_module import read_hub_module
 from bridge.passes import run_passes, to_saved_model_passes
 from bridge.report import Report
 from bridge.saved_model import SavedModelWriter, WriteOptions
 from bridge.source import open_source, source_name
+
+SAVED_MODEL = "saved_model.pb"
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""
@@ -25,16 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ToSavedModelOptions:
-    """How `to_saved_model` converts.
-
-    Attributes:
-      overwrite: replace an existing DEST; without it, one is refused.
-      link: hard-link the checkpoint's data where the file system lets, instead of copying it.
-      dry_run: read, check and report, but write nothing.
-      variant: tags of the variant that the root answers for, in a module that has no variant
-        without tags.
-      allow_ops: ops to let through although they are unsafe, or unknown to TensorFlow.
-    """
+    """The options of `bridge.to_saved_model`, which says what each means."""
 
     overwrite: bool = False
     link: bool = False
@@ -50,24 +44,7 @@ def to_saved_model(
     *,
     progress: Progress | None = None,
 ) -> Report:
-    """Converts a TF1 Hub module to a reusable TF2 SavedModel.
-
-    TensorFlow is not needed, and no variable is loaded into memory.
-
-    Args:
-      source: directory, .tar.gz, .zip or URL of the module. It is never written to.
-      dest: directory to make. It appears whole or not at all.
-      options: how to convert.
-      progress: told how far the copy of the checkpoint is.
-
-    Returns:
-      What was kept, and each thing that could not be, with its name and reason.
-
-    Raises:
-      UsageError: SOURCE is absent, DEST exists or can't be written.
-      UnsupportedError: the module needs something that has no form in a SavedModel.
-      RefusedError: SOURCE is malformed, unsafe, or no TF1 Hub module.
-    """
+    """Does what `bridge.to_saved_model` says, with its options as one object."""
     options = options or ToSavedModelOptions()
     started = time.monotonic()
     destination = _destination(dest)
@@ -83,7 +60,9 @@ def to_saved_model(
         model = read_hub_module(directory, report)
         report.producer = model.producer
         run_passes(model, to_saved_model_passes(options.allow_ops), report)
-        total = sum(variable.data.size for variable in model.variables.values())
+        total = total_bytes(
+            {v.name: TensorSource(v.dtype, v.shape, v.data) for v in model.variables.values()}
+        )
         write_options = WriteOptions(
             root=options.variant,
             link=options.link,
@@ -91,7 +70,7 @@ def to_saved_model(
         )
         writer = SavedModelWriter(model, write_options, report)
         if not options.dry_run:
-            with _staging(destination, options.overwrite) as staging:
+            with _staging(destination, options.overwrite, directory) as staging:
                 writer.write(staging)
     report.seconds = time.monotonic() - started
     return report
@@ -113,11 +92,25 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
         raise DestinationError(
             f"{destination} exists already", hint="give another DEST, or pass --overwrite"
         )
+    try:
+        replaceable = (destination / SAVED_MODEL).is_file() or not any(destination.iterdir())
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
+    if not replaceable:
+        # A slip of the hand must not cost somebody a home directory.
+        raise DestinationError(
+            f"{destination} holds something else than a SavedModel, which is not overwritten",
+            hint="give another DEST, or remove the directory yourself",
+        )
 
 
 def _check_apart(source: Path, destination: Path) -> None:
     """Refuses a DEST that would overwrite SOURCE, or lie inside it."""
-    source, destination = source.resolve(), destination.resolve()
+    source = source.resolve()
+    try:
+        destination = destination.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise DestinationError(f"{destination} can't be found: {error}") from error
     if source == destination or source in destination.parents or destination in source.parents:
         raise DestinationError(
             "SOURCE and DEST lie inside one another",
@@ -127,24 +120,38 @@ def _check_apart(source: Path, destination: Path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(destination: Path, overwrite: bool) -> Iterator[Path]:
+def _staging(destination: Path, overwrite: bool, source: Path) -> Iterator[Path]:
     """Yields a directory beside DEST, which becomes DEST if all goes well."""
     parent = destination.absolute().parent
     try:
         if parent.exists() and not parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
         parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=parent))
+        staging = _new_directory(parent, destination.name)
     except OSError as error:
         raise _cannot_write(destination, error) from error
     try:
-        staging.chmod(0o777 & ~_umask())
         yield staging
         _publish(staging, destination, overwrite)
     except OSError as error:
+        if _is_about(error, source):
+            raise SourceNotFoundError(
+                f"can't read the file: {error.strerror}", where=Where(error.filename)
+            ) from error
         raise _cannot_write(destination, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _new_directory(parent: Path, name: str) -> Path:
+    """Makes a hidden directory with the permissions that any new directory gets."""
+    # Not tempfile.mkdtemp: nobody else may enter what it makes, and to open that up one must know
+    # the umask, which can only be read by changing it, for all threads.
+    while True:
+        path = parent / f".{name}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
 
 
 def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
@@ -152,7 +159,7 @@ def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
     if overwrite and destination.is_dir():
         # Two renames: DEST is never half of each. The old one goes only when the new one is there,
         # and comes back whatever happens in between, Ctrl-C too.
-        trash = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=staging.parent))
+        trash = _new_directory(staging.parent, destination.name)
         old = trash / "old"
         try:
             destination.rename(old)
@@ -168,12 +175,14 @@ def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
         staging.rename(destination)
 
 
+def _is_about(error: OSError, directory: Path) -> bool:
+    """True if an error is about reading a file below a directory."""
+    # A copy that finds no room names both files.
+    if error.filename is None or error.filename2 is not None or error.errno == errno.ENOSPC:
+        return False
+    return Path(os.fsdecode(error.filename)).is_relative_to(directory)
+
+
 def _cannot_write(destination: Path, error: OSError) -> DestinationError:
     place = f" ({error.filename})" if error.filename else ""
     return DestinationError(f"{destination} can't be written: {error.strerror}{place}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

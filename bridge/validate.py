@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from bridge.dtypes import REF_OFFSET, base_dtype, dtype_name, is_ref
-from bridge.errors import MalformedError
-from bridge.graph import LOOP_BACK_EDGE, Graph, parse_tensor
+from bridge.errors import MalformedError, UnsupportedError
+from bridge.graph import Graph, parse_tensor
+from bridge.ops import LOOP_BACK_EDGE
 from bridge.proto import tf_pb
 
 
@@ -19,7 +20,8 @@ def check_graph(graph: Graph) -> None:
     2. Inputs are there, data before control, and there is no cycle but a loop.
     3. Every op has as many inputs as it takes, of the types that it takes. Nodes whose op nobody
        knows are left to CheckOps, for Prune may drop them.
-    4. No function calls itself.
+    4. Functions have names that no op has, call what is there, and none calls itself. In a body,
+       names are unique, and inputs and results name what the body has.
 
     Raises:
       MalformedError: the graph breaks one of these rules; the message names the node.
@@ -36,6 +38,9 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 _MAX_REPEATED = 1 << 16
 """An attribute may ask for so many inputs or outputs of one kind."""
+
+_MAX_REPEATED_IN_ALL = 1 << 20
+"""Such attributes of a graph may ask for so many outputs: a few bytes of input are a list here."""
 
 
 def _check_inputs(graph: Graph, node: tf_pb.NodeDef) -> None:
@@ -87,11 +92,19 @@ def _forward_inputs(graph: Graph, node: tf_pb.NodeDef) -> list[str]:
 
 def _check_types(graph: Graph) -> None:
     types = _Types(graph)
-    outputs = {
-        node.name: types.resolve(node, types.of(node.op).outputs)
-        for node in graph.nodes.values()
-        if types.known(node.op)
-    }
+    outputs: dict[str, list[int]] = {}
+    repeated = 0
+    for node in graph.nodes.values():
+        if types.known(node.op):
+            op = types.of(node.op)
+            outputs[node.name] = types.resolve(node, op.outputs)
+            if any(arg.number_attr for arg in op.outputs):
+                repeated += len(outputs[node.name])
+                if repeated > _MAX_REPEATED_IN_ALL:
+                    raise MalformedError(
+                        f"the nodes of the graph have more than {_MAX_REPEATED_IN_ALL} outputs",
+                        where=graph.at(node.name),
+                    )
     for node in graph.nodes.values():
         if node.name not in outputs:
             continue
@@ -192,6 +205,131 @@ def _args(args: Iterable[tf_pb.OpDef.ArgDef]) -> tuple[_Arg, ...]:
 
 
 def _check_functions(graph: Graph) -> None:
+    for node in graph.nodes.values():
+        _check_calls(graph, node)
+    for name, function in graph.functions.items():
+        if graph.ops.in_release(name):
+            raise MalformedError(f"function {name!r} has the name of an op", where=graph.where)
+        _Body(graph, function).check()
+    for gradient in graph.gradients:
+        for name in (gradient.function_name, gradient.gradient_func):
+            if name not in graph.functions:
+                raise MalformedError(
+                    f"a gradient is declared for function {gradient.function_name!r}, but there "
+                    f"is no function {name!r}",
+                    where=graph.where,
+                )
+    _check_recursion(graph)
+
+
+def _check_calls(graph: Graph, node: tf_pb.NodeDef) -> None:
+    for value in node.attr.values():
+        for func in [value.func] if value.HasField("func") else value.list.func:
+            if func.name not in graph.functions:
+                raise MalformedError(
+                    f"there is no function {func.name!r}, which the node calls",
+                    where=graph.at(node.name),
+                )
+            if any(inner.HasField("func") or inner.list.func for inner in func.attr.values()):
+                raise UnsupportedError(
+                    f"function {func.name!r} is given other functions as attributes",
+                    where=graph.at(node.name),
+                )
+
+
+class _Body:
+    """Checks the body of a function (tensorflow/core/framework/function.proto).
+
+    Its nodes read `arg`, `node:output_arg:index` or, for control, `^node` and `^arg`.
+    """
+
+    def __init__(self, graph: Graph, function: tf_pb.FunctionDef):
+        self._graph = graph
+        self._function = function
+        self._args: set[str] = set()
+        self._nodes: dict[str, tf_pb.NodeDef] = {}
+
+    def check(self) -> None:
+        self._check_names()
+        for node in self._function.node_def:
+            self._check_inputs(node)
+            _check_calls(self._graph, node)
+        self._check_results()
+
+    def _check_names(self) -> None:
+        for arg in self._function.signature.input_arg:
+            if arg.name in self._args:
+                raise self._error(f"two arguments are named {arg.name!r}")
+            self._args.add(arg.name)
+        for node in self._function.node_def:
+            if not _NODE_NAME.fullmatch(node.name):
+                raise self._error(f"{node.name!r} is no name for a node")
+            if node.name in self._nodes or node.name in self._args:
+                raise self._error("two nodes, or a node and an argument, have this name", node.name)
+            self._nodes[node.name] = node
+
+    def _check_results(self) -> None:
+        signature = self._function.signature
+        if {arg.name for arg in signature.output_arg} != set(self._function.ret):
+            raise self._error("its results are not those that it declares")
+        for tensor in self._function.ret.values():
+            if not self._has(tensor):
+                raise self._error(f"it returns {tensor[:200]!r}, which is not there")
+        for name in signature.control_output:
+            if name not in self._function.control_ret:
+                raise self._error(f"its control output {name!r} is no node's")
+        for name in self._function.control_ret.values():
+            if name not in self._nodes:
+                raise self._error(f"it must run {name!r}, which is not there")
+
+    def _check_inputs(self, node: tf_pb.NodeDef) -> None:
+        control_seen = False
+        for name in node.input:
+            is_control = name.startswith("^")
+            if control_seen and not is_control:
+                raise self._error(f"data input {name!r} stands after a control input", node.name)
+            control_seen = is_control
+            if is_control:
+                found = name[1:] in self._nodes or name[1:] in self._args
+            else:
+                found = self._has(name)
+            if not found:
+                raise self._error(f"input {name[:200]!r} names nothing in the body", node.name)
+
+    def _has(self, tensor: str) -> bool:
+        if tensor in self._args:
+            return True
+        name, *rest = tensor.split(":")
+        if name not in self._nodes or len(rest) != 2:
+            return False
+        output, index = rest
+        # No index has as many digits as would take Python long to read, or make it refuse.
+        if not output or not index.isdecimal() or len(index) > 9:
+            return False
+        node = self._nodes[name]
+        called = self._graph.functions.get(node.op)
+        op_def = called.signature if called else self._graph.ops.get(node.op)
+        if op_def is None:  # CheckOps names it, unless Prune drops it
+            return True
+        arg = next((arg for arg in op_def.output_arg if arg.name == output), None)
+        return arg is not None and int(index) < self._count(node, arg)
+
+    def _count(self, node: tf_pb.NodeDef, arg: tf_pb.OpDef.ArgDef) -> int:
+        """Returns how many tensors an output argument is, or a bound where a caller decides."""
+        name = arg.number_attr or arg.type_list_attr
+        if not name:
+            return 1
+        value = self._graph.attr(node, name)
+        if value.HasField("placeholder"):
+            return _MAX_REPEATED
+        return value.i if arg.number_attr else len(value.list.type)
+
+    def _error(self, message: str, node: str | None = None) -> MalformedError:
+        name = self._function.signature.name
+        return MalformedError(f"function {name!r}: {message}", where=self._graph.at(node))
+
+
+def _check_recursion(graph: Graph) -> None:
     calls = {
         name: {
             called

@@ -6,15 +6,25 @@ import errno
 import os
 import random
 import shutil
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bridge
-from bridge import DestinationError, HubBridgeError, RefusedError, UnsupportedError, UsageError
+from bridge import (
+    DestinationError,
+    HubBridgeError,
+    RefusedError,
+    UnsupportedError,
+    UsageError,
+    source,
+)
 from bridge.cli import main
 from bridge.saved_model import SavedModelWriter
 from tests.conftest import TESTDATA
@@ -107,14 +117,14 @@ def _refused_or_converted(module: Path, out: Path, *, may_succeed: bool = True) 
 def test_a_file_that_cannot_be_read_is_named(
     module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_bytes = Path.read_bytes
+    real_open = os.open
 
-    def deny(path: Path) -> bytes:
-        if path.name == "saved_model.pb":
+    def deny(path: Path, *args: int) -> int:
+        if Path(path).name == "saved_model.pb":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read_bytes(path)
+        return real_open(path, *args)
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
+    monkeypatch.setattr(os, "open", deny)
     with pytest.raises(bridge.SourceNotFoundError, match="Permission denied") as caught:
         bridge.to_saved_model(module, tmp_path / "out")
     assert "saved_model.pb" in str(caught.value)
@@ -169,10 +179,105 @@ def test_overwrite_replaces_the_old_dest_whole(digits: Path, tmp_path: Path) -> 
     old = tmp_path / "dest"
     (old / "variables").mkdir(parents=True)
     (old / "stale").write_text("x")
+    (old / "saved_model.pb").write_text("old")
     bridge.to_saved_model(digits, old, overwrite=True)
     bridge.to_saved_model(digits, tmp_path / "fresh")
     assert _tree(old) == _tree(tmp_path / "fresh")
     assert {path.name for path in tmp_path.iterdir()} == {"dest", "fresh"}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_overwrite_replaces_saved_models_only(dry_run: bool, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "home" / "saved_model.pb").mkdir(parents=True)
+    (tmp_path / "home" / "letters").write_text("dear")
+    before = _tree(tmp_path)
+    with pytest.raises(DestinationError, match="something else than a SavedModel") as caught:
+        bridge.to_saved_model(digits, tmp_path / "home", overwrite=True, dry_run=dry_run)
+    assert "another DEST" in str(caught.value.hint)
+    assert _tree(tmp_path) == before
+
+
+def test_overwrite_replaces_an_empty_directory(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "dest").mkdir()
+    bridge.to_saved_model(digits, tmp_path / "dest", overwrite=True)
+    assert (tmp_path / "dest" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dest_below_a_loop_of_links_is_refused(
+    dry_run: bool, digits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    if dry_run and sys.version_info >= (3, 13):
+        pytest.skip("Path.resolve follows loops as far as it can, and nothing is made")
+    with pytest.raises(DestinationError):
+        bridge.to_saved_model(digits, tmp_path / "a" / "dest", dry_run=dry_run)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_dest_has_the_permissions_of_a_new_directory(
+    mask: int, digits: Path, tmp_path: Path
+) -> None:
+    old = os.umask(mask)
+    try:
+        bridge.to_saved_model(digits, tmp_path / "dest")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "dest").stat().st_mode) == 0o777 & ~mask
+
+
+def test_an_asset_that_cannot_be_copied_is_an_error_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Path(shutil.copytree(MODULES / "text_vocab", tmp_path / "module"))
+    asset = module / "assets" / "vocabulary.txt"
+
+    def deny(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(asset))
+
+    monkeypatch.setattr(SavedModelWriter, "write", deny)
+    with pytest.raises(bridge.SourceNotFoundError, match="Permission denied") as caught:
+        bridge.to_saved_model(module, tmp_path / "out")
+    assert caught.value.where.path == str(asset)
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_ends_at_the_total(digits: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    bridge.to_saved_model(
+        digits, tmp_path / "out", progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_file_that_becomes_a_link_is_not_read(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_tree = source.check_tree
+
+    def exchange(root: Path) -> None:
+        check_tree(root)
+        (module / "saved_model.pb").rename(tmp_path / "elsewhere")
+        (module / "saved_model.pb").symlink_to(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(source, "check_tree", exchange)
+    with pytest.raises(bridge.UnsafeError, match="link"):
+        bridge.to_saved_model(module, tmp_path / "out")
+
+
+def test_an_error_of_a_pass_tells_a_traceback_which(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise bridge.MalformedError("broken")
+
+    monkeypatch.setattr("bridge.passes.check_ops.CheckOps.rewrite", fail)
+    with pytest.raises(bridge.MalformedError) as caught:
+        bridge.to_saved_model(module, tmp_path / "out")
+    assert str(caught.value) == "broken"
+    assert caught.value.__notes__ == ["in pass check-ops, after strip-placement, prune"]
 
 
 @pytest.mark.parametrize("dest", ["", "a\0b"])
@@ -196,10 +301,14 @@ def test_a_dest_of_too_long_a_name_is_refused(digits: Path, tmp_path: Path) -> N
 def test_a_read_only_parent_is_refused(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deny(*args: object, **options: object) -> str:
-        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
+    mkdir = Path.mkdir
 
-    monkeypatch.setattr("tempfile.mkdtemp", deny)
+    def deny(path: Path, *args: Any, **options: Any) -> None:
+        if path.parent == tmp_path:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", deny)
     with pytest.raises(DestinationError, match="Read-only file system"):
         bridge.to_saved_model(digits, tmp_path / "dest")
     assert _tree(tmp_path) == {}
@@ -229,6 +338,7 @@ def test_a_dest_that_holds_the_source_archive_is_not_overwritten(
 ) -> None:
     dest = tmp_path / "dest"
     archive = shutil.make_archive(str(dest / "module"), "zip", module)
+    (dest / "saved_model.pb").write_text("old")
     with pytest.raises(DestinationError, match="inside one another"):
         bridge.to_saved_model(archive, dest, overwrite=True)
     assert Path(archive).is_file()
@@ -236,7 +346,11 @@ def test_a_dest_that_holds_the_source_archive_is_not_overwritten(
 
 # -- interrupted, or out of room -----------------------------------------------------------------
 
-STEPS = ["bridge.saved_model.writer.write_bundle", "pathlib.Path.write_bytes", "shutil.copyfile"]
+STEPS = [
+    "bridge.saved_model.files.write_bundle",
+    "pathlib.Path.write_bytes",
+    "shutil.copyfileobj",
+]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -351,7 +465,7 @@ def _old_dest(directory: Path, overwrite: bool) -> Path:
     dest = directory / "dest"
     if overwrite:
         dest.mkdir()
-        (dest / "old").write_text("old")
+        (dest / "saved_model.pb").write_text("old")
     return dest
 
 

@@ -166,6 +166,37 @@ def test_no_room_to_unpack_is_not_blamed_on_the_archive(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE], ids=["pax", "global pax"])
+def test_many_headers_before_an_entry_are_refused(kind: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("first"))
+        for number in range(20):
+            info = tarfile.TarInfo("header")
+            info.type = kind
+            value = b" key%d=%s\n" % (number, b"x" * (1 << 20))
+            data = str(len(value) + 7).encode() + value
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        tar.addfile(tarfile.TarInfo("second"))
+    with pytest.raises(bridge.MalformedError, match="header of more than"):
+        bridge.to_saved_model(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+def test_headers_count_toward_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(9):
+            info = tarfile.TarInfo(f"f{number}")
+            info.pax_headers = {"comment": "x" * 5000}
+            tar.addfile(info)
+    monkeypatch.setattr(_archive, "MAX_ARCHIVE_BYTES", 40_000)
+    with pytest.raises(UnsafeError, match="unpacks to more than"):
+        bridge.to_saved_model(tmp_path / "a.tar", tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(_archive, "_MAX_TAR_HEADERS", 40_000)
+    with pytest.raises(UnsafeError, match="too many headers"):
+        bridge.to_saved_model(tmp_path / "a.tar", tmp_path / "out")
+
+
 # -- URL handles ---------------------------------------------------------------------------------
 
 HANDLE = "https://tfhub.dev/google/text/1"

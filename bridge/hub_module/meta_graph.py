@@ -6,6 +6,7 @@ saved_model_lib.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ from bridge.model import Component, Encoding, Endpoint, Signature, Variant, form
 from bridge.model import shape_from_proto as read_shape
 from bridge.opsets import OpTable
 from bridge.proto import hub_pb, tf_pb
+from bridge.report import Report
 from bridge.validate import check_graph
 
 GLOBAL_VARIABLES = "variables"
@@ -57,12 +59,13 @@ class VariantSource:
     declared: dict[str, tf_pb.VariableDef] = field(default_factory=dict)
 
 
-def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource:
+def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path, report: Report) -> VariantSource:
     """Reads one graph variant.
 
     Args:
       meta_graph: the variant; its nodes are taken over, not copied.
       path: the file it comes from, for error messages.
+      report: takes what the variant can't hold.
 
     Raises:
       UnsupportedError: a collection that modules can't have.
@@ -71,6 +74,8 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource
     """
     tags = frozenset(meta_graph.meta_info_def.tags)
     where = Where(path, format_tags(tags))
+    if "" in tags:
+        raise MalformedError("one of the tags is empty", where=where)
     _check_collections(meta_graph, where)
     graph_def = meta_graph.graph_def
     graph = Graph(
@@ -94,11 +99,12 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantSource
             )
     variant.trainable_variables = list(trainable)
     variant.model_variables = list(model_variables)
-    variant.update_ops = _node_list(meta_graph, "update_ops", graph)
+    variant.update_ops = {name: name for name in _node_list(meta_graph, "update_ops", graph)}
     variant.table_initializers = _node_list(meta_graph, "table_initializer", graph)
     variant.regularization_losses = _losses(meta_graph, graph)
     variant.assets = _read_assets(meta_graph, graph)
-    variant.attachments = _read_attachments(meta_graph, where)
+    variant.attachments = _read_attachments(meta_graph, where, report)
+    _report_distribution(declared, where, report)
     return VariantSource(variant, declared)
 
 
@@ -114,24 +120,26 @@ def _check_collections(meta_graph: tf_pb.MetaGraphDef, where: Where) -> None:
 
 
 def _names(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[str]:
-    """Returns the node or tensor names of a node list, each once, and checks that they exist."""
+    """Returns the node or tensor names of a node list, after checking that they exist."""
     if key not in meta_graph.collection_def:
         return []
     collection = meta_graph.collection_def[key]
     if collection.WhichOneof("kind") != "node_list":
         raise MalformedError(f"collection {key!r} is no list of nodes", where=graph.where)
-    names = list(dict.fromkeys(collection.node_list.value))
+    names = list(collection.node_list.value)
     for name in names:
         graph.node(parse_tensor(name).node)
     return names
 
 
 def _node_list(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[str]:
+    """Returns the nodes of a node list, each once: none can run twice in one step."""
     names = (parse_tensor(name).node for name in _names(meta_graph, key, graph))
     return list(dict.fromkeys(names))
 
 
 def _losses(meta_graph: tf_pb.MetaGraphDef, graph: Graph) -> list[str]:
+    """Returns the regularization losses as often as they stand there: TF1 adds them all up."""
     tensors = [parse_tensor(name) for name in _names(meta_graph, "regularization_losses", graph)]
     for tensor in tensors:
         if tensor.is_control:
@@ -165,11 +173,45 @@ def _variable_defs(
     return result
 
 
+# VariableSynchronization and VariableAggregation of tensorflow/core/framework/variable.proto.
+_SYNCHRONIZATION = ("AUTO", "NONE", "ON_WRITE", "ON_READ")
+_AGGREGATION = ("NONE", "SUM", "MEAN", "ONLY_FIRST_REPLICA")
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else str(number)
+
+
+def _report_distribution(
+    declared: Mapping[str, tf_pb.VariableDef], where: Where, report: Report
+) -> None:
+    """Reports what tf.distribute would do with variables; by kind, for whole nets may have it."""
+    kinds: dict[tuple[int, int], list[str]] = {}
+    for name, definition in declared.items():
+        kind = (definition.synchronization, definition.aggregation)
+        if any(kind):
+            kinds.setdefault(kind, []).append(name)
+    for (synchronization, aggregation), names in sorted(kinds.items()):
+        others = f", and those of {len(names) - 1} more" if len(names) > 1 else ""
+        report.drop(
+            "variable_distribution",
+            names[0],
+            f"its synchronization, {_name(_SYNCHRONIZATION, synchronization)}, and aggregation, "
+            f"{_name(_AGGREGATION, aggregation)}{others}, say what tf.distribute does with copies "
+            "of a variable; elsewhere they mean nothing",
+            where,
+        )
+
+
 # -- signatures ----------------------------------------------------------------------------
 
 
+_MAX_NESTING = 16
+"""A type may be nested so deep: protobuf has a limit of its own, for all that is written."""
+
+
 def _read_signature(name: str, proto: tf_pb.SignatureDef, graph: Graph) -> Signature:
-    return Signature(
+    signature = Signature(
         name,
         {key: _read_endpoint(proto.inputs[key], name, key, graph) for key in sorted(proto.inputs)},
         {
@@ -177,6 +219,15 @@ def _read_signature(name: str, proto: tf_pb.SignatureDef, graph: Graph) -> Signa
             for key in sorted(proto.outputs)
         },
     )
+    for tensor in signature.input_tensors():
+        node = graph.node(parse_tensor(tensor).node)
+        op_def = graph.op_def(node)
+        if op_def.is_stateful and not op_def.input_arg:
+            raise MalformedError(
+                f"op {node.op} holds state, and can't be an input",
+                where=graph.at(node.name, name),
+            )
+    return signature
 
 
 def _read_endpoint(info: tf_pb.TensorInfo, signature: str, key: str, graph: Graph) -> Endpoint:
@@ -203,11 +254,41 @@ def _read_endpoint(info: tf_pb.TensorInfo, signature: str, key: str, graph: Grap
             _component(component, signature, key, graph)
             for component in info.composite_tensor.components
         )
+        _check_type_spec(info.composite_tensor, key, where)
         dtype = info.dtype or (components[0].dtype if components else tf_pb.DT_INVALID)
         return Endpoint(
             Encoding.COMPOSITE, dtype, shape, components, info.composite_tensor.type_spec
         )
     raise MalformedError(f"{key!r} of the signature names no tensor", where=where)
+
+
+def _check_type_spec(composite: tf_pb.TensorInfo.CompositeTensor, key: str, where: Where) -> None:
+    spec = composite.type_spec
+    if not composite.HasField("type_spec"):
+        raise MalformedError(f"{key!r} is a composite tensor of no type", where=where)
+    # TensorFlow 1.15 did not write the number yet.
+    if spec.num_flat_components not in (0, len(composite.components)):
+        raise MalformedError(
+            f"the type of {key!r} has {spec.num_flat_components} components, the signature "
+            f"{len(composite.components)}",
+            where=where,
+        )
+    level = [spec.type_state]
+    for _ in range(_MAX_NESTING):
+        level = [inner for value in level for inner in _inner_values(value)]
+    if level:
+        raise MalformedError(
+            f"the type of {key!r} is nested deeper than {_MAX_NESTING} levels", where=where
+        )
+
+
+def _inner_values(value: tf_pb.StructuredValue) -> Iterator[tf_pb.StructuredValue]:
+    yield from value.list_value.values
+    yield from value.tuple_value.values
+    yield from (pair.value for pair in value.named_tuple_value.values)
+    yield from value.dict_value.fields.values()
+    if value.HasField("type_spec_value"):
+        yield value.type_spec_value.type_state
 
 
 def _component(info: tf_pb.TensorInfo, signature: str, key: str, graph: Graph) -> Component:
@@ -275,7 +356,9 @@ def check_asset_name(name: str, where: Where) -> str:
     return str(path)
 
 
-def _read_attachments(meta_graph: tf_pb.MetaGraphDef, where: Where) -> dict[str, bytes]:
+def _read_attachments(
+    meta_graph: tf_pb.MetaGraphDef, where: Where, report: Report
+) -> dict[str, bytes]:
     if ATTACHMENTS not in meta_graph.collection_def:
         return {}
     collection = meta_graph.collection_def[ATTACHMENTS]
@@ -287,5 +370,12 @@ def _read_attachments(meta_graph: tf_pb.MetaGraphDef, where: Where) -> dict[str,
             attachment = hub_pb.ModuleAttachment.FromString(value)
         except DecodeError as error:
             raise MalformedError("a broken ModuleAttachment", where=where) from error
+        if attachment.key in result:
+            report.drop(
+                "attachment",
+                attachment.key,
+                "another attachment of this key stands behind it, and the old client gives that",
+                where,
+            )
         result[attachment.key] = attachment.value
     return result

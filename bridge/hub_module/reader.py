@@ -7,12 +7,14 @@ SavedModel with one MetaGraphDef per graph variant, one checkpoint, and asset fi
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from bridge.bundle import BundleIndex, Entry, read_index
+from bridge.bundle.files import open_plain_file, plain_file_size
 from bridge.dtypes import dtype_name
 from bridge.errors import (
     MalformedError,
@@ -28,11 +30,13 @@ from bridge.model import (
     ByteRange,
     Model,
     SaveSlice,
+    Shape,
     Tags,
     Variable,
     format_tags,
     shape_from_proto,
 )
+from bridge.ops import REFERENCE_VARIABLES, RESOURCE_VARIABLE
 from bridge.proto import hub_pb, tf_pb
 from bridge.report import Report
 
@@ -44,10 +48,10 @@ VARIABLES = "variables"
 # protobuf itself reads no message over 2 GiB.
 MAX_PROTO_BYTES = (2 << 30) - 1
 
-REFERENCE_VARIABLES = frozenset({"VariableV2", "Variable"})
-RESOURCE_VARIABLES = frozenset({"VarHandleOp"})
-
 _KNOWN_ENTRIES = frozenset({MODULE_DEF, SAVED_MODEL, ASSETS, "assets.extra", VARIABLES})
+
+_Used = dict[str, set[tuple[int, ...] | None]]
+"""By key of the checkpoint, the offsets of the parts that variables hold; None for the whole."""
 
 _Proto = TypeVar("_Proto", bound=Message)
 
@@ -75,7 +79,7 @@ def read_hub_module(directory: Path, report: Report) -> Model:
         raise MalformedError("it holds no graph", where=Where(path))
     sources: dict[Tags, VariantSource] = {}
     for meta_graph in saved_model.meta_graphs:
-        source = read_meta_graph(meta_graph, path)
+        source = read_meta_graph(meta_graph, path, report)
         tags = source.variant.tags
         if tags in sources:
             raise MalformedError(f"two graphs have the tags {format_tags(tags)}", where=Where(path))
@@ -91,22 +95,24 @@ def read_hub_module(directory: Path, report: Report) -> Model:
         versions=first.graph_def.versions,
         producer=first.meta_info_def.tensorflow_version,
     )
-    _report_leftovers(directory, report)
+    _report_leftovers(directory, shards, report)
     return model
 
 
 def _read_proto(message: type[_Proto], path: Path) -> _Proto:
+    if not os.path.lexists(path):
+        raise MalformedError("the file is missing", where=Where(path))
+    if path.is_dir():
+        raise MalformedError("a directory stands where the file should", where=Where(path))
     try:
-        size = path.stat().st_size
-        if size > MAX_PROTO_BYTES:
-            raise MalformedError(f"{size} bytes are more than a protobuf holds", where=Where(path))
-        return message.FromString(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MalformedError("the file is missing", where=Where(path)) from error
-    except IsADirectoryError as error:
-        raise MalformedError(
-            "a directory stands where the file should", where=Where(path)
-        ) from error
+        # The directory was checked for links, but it may have changed since: none is followed here.
+        with open_plain_file(path) as plain, BufferedReader(plain) as file:
+            size = os.fstat(plain.fileno()).st_size
+            if size > MAX_PROTO_BYTES:
+                raise MalformedError(
+                    f"{size} bytes are more than a protobuf holds", where=Where(path)
+                )
+            return message.FromString(file.read(size))
     except OSError as error:
         raise SourceNotFoundError(
             f"can't read the file: {error.strerror}", where=Where(path)
@@ -171,10 +177,10 @@ def _read_variables(
     prefix = directory / VARIABLES / "variables"
     if not names:
         if prefix.with_name("variables.index").exists():
-            _report_dead_entries(set(read_index(prefix).entries), report)
+            _report_dead_entries(read_index(prefix), {}, report)
         return {}, []
     index = read_index(prefix)
-    used: set[str] = set()
+    used: _Used = {}
     variables: dict[str, Variable] = {}
     for name in names:
         for tags, source in sources.items():
@@ -194,17 +200,15 @@ def _read_variables(
             known.trainable |= variable.trainable
             known.was_ref |= variable.was_ref
             known.variants.add(tags)
-    _report_dead_entries(set(index.entries) - used, report)
+    _report_dead_entries(index, used, report)
     return variables, list(index.shards)
 
 
-def _read_variable(
-    name: str, source: VariantSource, index: BundleIndex, used: set[str]
-) -> Variable:
+def _read_variable(name: str, source: VariantSource, index: BundleIndex, used: _Used) -> Variable:
     graph = source.variant.graph
     definition = source.declared[name]
     node = graph.node(name)
-    if node.op not in REFERENCE_VARIABLES | RESOURCE_VARIABLES:
+    if node.op not in REFERENCE_VARIABLES | {RESOURCE_VARIABLE}:
         raise MalformedError(
             f"`variables` lists the node, but its op is {node.op}", where=graph.at(name)
         )
@@ -215,12 +219,14 @@ def _read_variable(
         raise MalformedError(
             f"the checkpoint has no value for the variable {key!r}", where=graph.at(name)
         )
-    used.add(key)
     data, shape = _stored_value(entry, save_slice, name, graph)
+    used.setdefault(key, set()).add(save_slice.var_offset if save_slice else None)
     dtype = graph.attr(node, "dtype").type
     declared_shape = shape_from_proto(graph.attr(node, "shape").shape)
-    # Shape [] with validate_shape=False was written for an unknown shape by old VariableV2 ops.
-    if entry.dtype != dtype or (declared_shape and not _fits(shape, declared_shape)):
+    # Where a reference variable's shape was not validated, [] may stand for an unknown shape.
+    if declared_shape == () and node.op in REFERENCE_VARIABLES:
+        declared_shape = None
+    if entry.dtype != dtype or not _fits(shape, declared_shape):
         raise MalformedError(
             f"the graph says {dtype_name(dtype)} {declared_shape}, the checkpoint holds "
             f"{dtype_name(entry.dtype)} {shape}",
@@ -237,9 +243,10 @@ def _read_variable(
     )
 
 
-def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(declared) and all(
-        wanted is None or wanted == size for size, wanted in zip(shape, declared, strict=True)
+def _fits(shape: tuple[int, ...], declared: Shape) -> bool:
+    return declared is None or (
+        len(shape) == len(declared)
+        and all(wanted in (None, size) for size, wanted in zip(shape, declared, strict=True))
     )
 
 
@@ -287,7 +294,7 @@ def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[st
         for file in files:
             path = Path(folder, file)
             name = path.relative_to(root).as_posix()
-            assets[name] = Asset(name, path, path.stat().st_size)
+            assets[name] = Asset(name, path, plain_file_size(path))
     for source in sources.values():
         for node, name in source.variant.assets.items():
             if name not in assets:
@@ -298,12 +305,29 @@ def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[st
     return dict(sorted(assets.items()))
 
 
-def _report_dead_entries(keys: set[str], report: Report) -> None:
-    for key in sorted(keys):
-        report.drop("checkpoint_entry", key, "no variable of any variant has this name")
+def _report_dead_entries(index: BundleIndex, used: _Used, report: Report) -> None:
+    for key, entry in sorted(index.entries.items()):
+        offsets = used.get(key)
+        if offsets is None:
+            report.drop("checkpoint_entry", key, "no variable of any variant has this name")
+            continue
+        for part in entry.slices:
+            if part.offsets not in offsets:
+                place = ",".join(
+                    f"{offset}:{offset + size}"
+                    for offset, size in zip(part.offsets, part.shape, strict=True)
+                )
+                report.drop(
+                    "checkpoint_entry", f"{key}[{place}]", "no variable of any variant is this part"
+                )
 
 
-def _report_leftovers(directory: Path, report: Report) -> None:
+def _report_leftovers(directory: Path, shards: list[Path], report: Report) -> None:
     for path in sorted(directory.iterdir()):
         if path.name not in _KNOWN_ENTRIES:
             report.drop("file", path.name, "no part of the module format")
+    known = {"variables.index", *(shard.name for shard in shards)}
+    folder = directory / VARIABLES
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in known:
+            report.drop("file", f"{VARIABLES}/{path.name}", "no part of the module's checkpoint")

@@ -37,6 +37,18 @@ class VariantPass:
 
 
 def run_passes(model: Model, passes: Iterable[Pass], report: Report) -> None:
-    """Runs the passes in order, and notes in the report how much each changed."""
+    """Runs the passes in order, and notes in the report how much each changed.
+
+    What a pass raises gets a note of the pass, and of those that ran before. Tracebacks show notes;
+    the message that users see stays as it is.
+    """
+    done: list[str] = []
     for one in passes:
-        report.passes[one.name] = one.run(model, report)
+        try:
+            report.passes[one.name] = one.run(model, report)
+        except Exception as error:
+            note = f"in pass {one.name}, after {', '.join(done) or 'no other'}"
+            # What BaseException.add_note does, which Python 3.10 does not have.
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+            raise
+        done.append(one.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,78 +10,23 @@ from typing import ClassVar
 from bridge.errors import UnsafeError, UnsupportedError
 from bridge.graph import Graph
 from bridge.model import Variant
+from bridge.ops import TABLE_FROM_FILE
 from bridge.opsets import CURRENT
+from bridge.opsets.safety import danger
 from bridge.passes._infra import VariantPass
 from bridge.proto import tf_pb
 from bridge.report import Report
 
-UNSAFE_OPS = frozenset(
-    {
-        # Run code of the process that loads the model.
-        "PyFunc",
-        "PyFuncStateless",
-        "EagerPyFunc",
-        # Read or write files that a tensor names.
-        "ReadFile",
-        "WriteFile",
-        "MatchingFiles",
-        "Save",
-        "SaveSlices",
-        "SaveV2",
-        "ShardedFilename",
-        "ShardedFilespec",
-        "MergeV2Checkpoints",
-        "Restore",
-        "RestoreSlice",
-        "RestoreV2",
-        "LoadAndRemapMatrix",
-        "GenerateVocabRemapping",
-        "ImmutableConst",
-        "CacheDataset",
-        "CacheDatasetV2",
-        "FixedLengthRecordDataset",
-        "FixedLengthRecordDatasetV2",
-        "FixedLengthRecordReader",
-        "FixedLengthRecordReaderV2",
-        "LMDBDataset",
-        "LMDBReader",
-        "SqlDataset",
-        "TFRecordDataset",
-        "TFRecordDatasetV2",
-        "TFRecordReader",
-        "TFRecordReaderV2",
-        "TextLineDataset",
-        "TextLineReader",
-        "TextLineReaderV2",
-        "WholeFileReader",
-        "WholeFileReaderV2",
-        "SaveDataset",
-        "SaveDatasetV2",
-        "LoadDataset",
-        "SnapshotDataset",
-        "SnapshotDatasetV2",
-        "CreateSummaryFileWriter",
-        "CreateSummaryDbWriter",
-        "PrintV2",
-        # Talk to other machines, or to a debugger.
-        "Rpc",
-        "TryRpc",
-        "BigQueryReader",
-        "GcsConfigureBlockCache",
-        "GcsConfigureCredentials",
-        "DebugIdentity",
-        "DebugIdentityV2",
-        "DebugIdentityV3",
-        "RemoteFusedGraphExecute",
-    }
-)
-"""Ops that read or write files, run Python, or reach other machines.
-
-PrintV2 is among them because its `output_stream` may be `file://…`.
-"""
-
-TABLE_FROM_FILE = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
-"""Ops that may read a file, if it is an asset of the model."""
+_SAFE_TEXT = {
+    # tensorflow/core/kernels/logging_ops.cc; the other form is file://PATH.
+    "PrintV2": ("output_stream", re.compile(rb"stdout|stderr|log\((info|warning|error)\)")),
+    # core/kernels/range_sampler.cc; without a file, `unigrams` holds the counts.
+    "FixedUnigramCandidateSampler": ("vocab_file", re.compile(rb"")),
+    # core/util/proto/descriptors.cc; anything else is the path of a file.
+    "DecodeProtoV2": ("descriptor_source", re.compile(rb"|local://|bytes://.*", re.DOTALL)),
+    "EncodeProto": ("descriptor_source", re.compile(rb"|local://|bytes://.*", re.DOTALL)),
+}
+"""Ops that reach outside the model unless this attribute has one of these values."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +40,11 @@ class CheckOps(VariantPass):
        attribute that the op does not have. Attributes with a leading `_` are annotations.
        An op that is registered for graphs of an old version only is refused too: a function always
        runs as a graph of the current version.
-    2. An op of UNSAFE_OPS is refused by name.
-    3. A table may be read from an asset of the model only.
+    2. An op that reads or writes files, runs Python or the like is refused by name, and so is one
+       that might and that nobody has looked at (bridge/opsets/op-safety.txt). Some are safe by an
+       attribute, such as PrintV2, which may print to stderr, but to no file.
+    3. A table may be read from an asset of the model only, and in the body of a function not at
+       all: there the file's name is an argument, which can be traced to no asset.
     4. A custom gradient is Python code of the exporter: the op stays, the report names it.
 
     Attributes:
@@ -113,6 +62,7 @@ class CheckOps(VariantPass):
         gradients: dict[str, str] = {}
         for node in _all_nodes(graph):
             self._check_op(graph, node)
+            self._check_safety(graph, node)
             if "_gradient_op_type" in node.attr:
                 gradient = node.attr["_gradient_op_type"].s.decode(errors="replace")
                 gradients.setdefault(gradient, node.name)
@@ -130,12 +80,6 @@ class CheckOps(VariantPass):
         where = graph.at(node.name)
         if node.op in graph.functions:
             return
-        if node.op in UNSAFE_OPS and node.op not in self.allowed:
-            raise UnsafeError(
-                f"op {node.op} reads or writes outside the model, or runs code",
-                where=where,
-                hint=f"if you trust the module, pass --allow-op {node.op}",
-            )
         if not graph.ops.in_release(node.op):
             if node.op in self.allowed and graph.ops.get(node.op) is not None:
                 return
@@ -159,8 +103,34 @@ class CheckOps(VariantPass):
                     f"op {node.op} has no attribute {name!r} in TensorFlow {CURRENT}", where=where
                 )
 
+    def _check_safety(self, graph: Graph, node: tf_pb.NodeDef) -> None:
+        if node.op in graph.functions or node.op in self.allowed:
+            return
+        found = danger(graph.op_def(node))
+        if node.op in _SAFE_TEXT:
+            name, safe = _SAFE_TEXT[node.op]
+            value = graph.attr(node, name)
+            # In the body of a function, a caller may give what is a placeholder here.
+            if value.HasField("placeholder") or not safe.fullmatch(value.s):
+                found = f"with {name!r} {value.s.decode(errors='replace')!r} reaches a file"
+        if found is not None:
+            raise UnsafeError(
+                f"op {node.op} {found}",
+                where=graph.at(node.name),
+                hint=f"if you trust the module, pass --allow-op {node.op}",
+            )
+
     def _check_table_files(self, variant: Variant) -> None:
         graph = variant.graph
+        for function in graph.functions.values():
+            for node in function.node_def:
+                if node.op in TABLE_FROM_FILE and node.op not in self.allowed:
+                    raise UnsafeError(
+                        f"function {function.signature.name!r} fills a table from a file, which "
+                        "need be no asset of the module",
+                        where=graph.at(node.name),
+                        hint=f"if you trust the module, pass --allow-op {node.op}",
+                    )
         for node in graph.nodes.values():
             if node.op not in TABLE_FROM_FILE or node.op in self.allowed:
                 continue

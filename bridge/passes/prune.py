@@ -7,11 +7,10 @@ from typing import ClassVar
 
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
+from bridge.ops import PLACEHOLDERS
 from bridge.passes._infra import VariantPass
 from bridge.proto import tf_pb
 from bridge.report import Report
-
-PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
 
 
 class Prune(VariantPass):
@@ -41,7 +40,7 @@ class Prune(VariantPass):
                 for tensor in map(parse_tensor, signature.output_tensors())
                 if tensor not in inputs
             ]
-            kept |= graph.ancestors([*outputs, *variant.update_ops], inputs.__contains__)
+            kept |= graph.ancestors([*outputs, *variant.update_ops.values()], inputs.__contains__)
             # A fed tensor that is no placeholder keeps what it is made of, for its node needs it.
             kept |= graph.ancestors(tensor.node for tensor in inputs)
         dropped = graph.keep(kept)

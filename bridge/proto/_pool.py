@@ -20,6 +20,9 @@ def _build_pool() -> descriptor_pool.DescriptorPool:
 
 
 _POOL = _build_pool()
+_FACTORY = (
+    None if hasattr(message_factory, "GetMessageClass") else message_factory.MessageFactory(_POOL)
+)
 
 
 def lookup(file_name: str, name: str) -> Any:
@@ -45,6 +48,11 @@ def lookup(file_name: str, name: str) -> Any:
 
 def _message_class(descriptor: Any) -> Any:
     if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(descriptor)
-    # protobuf before 4.22 has no GetMessageClass.
-    return message_factory.MessageFactory(_POOL).GetPrototype(descriptor)  # type: ignore[attr-defined]
+        message_class = message_factory.GetMessageClass(descriptor)
+    else:  # protobuf before 4.22
+        message_class = _FACTORY.GetPrototype(descriptor)  # type: ignore[attr-defined]
+    for nested in descriptor.nested_types:
+        # protobuf before 4 leaves the classes of nested messages out.
+        if not hasattr(message_class, nested.name):
+            setattr(message_class, nested.name, _message_class(nested))
+    return message_class

@@ -275,6 +275,47 @@ def signature_of_no_tensor(module: Path) -> None:
         graph.signature_def["default"].inputs["text"].ClearField("name")
 
 
+def signature_of_a_variable(module: Path) -> None:
+    with meta_graph(module) as graph:
+        info = graph.signature_def["default"].inputs["variable"]
+        info.name, info.dtype = f"{EMBEDDING}:0", tf_pb.DT_FLOAT
+
+
+def signature_of_a_table(module: Path) -> None:
+    with meta_graph(module) as graph:
+        info = graph.signature_def["default"].inputs["table"]
+        info.name, info.dtype = "string_to_index/hash_table/hash_table:0", tf_pb.DT_RESOURCE
+
+
+def _composite(graph: tf_pb.MetaGraphDef) -> tf_pb.TensorInfo.CompositeTensor:
+    inputs = graph.signature_def["default"].inputs
+    key = next(key for key in sorted(inputs) if inputs[key].HasField("composite_tensor"))
+    return inputs[key].composite_tensor
+
+
+def composite_of_no_type(module: Path) -> None:
+    with meta_graph(module) as graph:
+        _composite(graph).ClearField("type_spec")
+
+
+def composite_of_other_components(module: Path) -> None:
+    with meta_graph(module) as graph:
+        _composite(graph).type_spec.num_flat_components = 7
+
+
+def composite_of_a_deep_type(module: Path) -> None:
+    with meta_graph(module) as graph:
+        state = _composite(graph).type_spec.type_state
+        for _ in range(20):
+            state = state.tuple_value.values.add()
+        state.int64_value = 1
+
+
+def empty_tag(module: Path) -> None:
+    with meta_graph(module) as graph:
+        graph.meta_info_def.tags.append("")
+
+
 def placeholder_that_nobody_feeds(module: Path) -> None:
     with meta_graph(module) as graph:
         new = tf_pb.NodeDef(name="more", op="AddV2", input=[OUTPUT, "unfed"])
@@ -305,6 +346,21 @@ def endless_outputs(module: Path) -> None:
         split.attr["T"].type = tf_pb.DT_FLOAT
         zero = graph.node.add(name="zero", op="Const")
         zero.attr["dtype"].type = tf_pb.DT_INT32
+
+
+def many_outputs(module: Path) -> None:
+    with graph_def(module) as graph:
+        zero = graph.node.add(name="zero", op="Const")
+        zero.attr["dtype"].type = tf_pb.DT_INT32
+        for number in range(100):
+            split = graph.node.add(name=f"split_{number}", op="Split", input=["zero", OUTPUT])
+            split.attr["num_split"].i = 1 << 16
+            split.attr["T"].type = tf_pb.DT_FLOAT
+
+
+def index_of_many_digits(module: Path) -> None:
+    with graph_def(module) as graph:
+        node(graph, OUTPUT).input[0] = f"{LOOKUP}:" + "1" * 5000
 
 
 def dangling_input(module: Path) -> None:
@@ -421,6 +477,154 @@ def _call(function: str, argument: str) -> tf_pb.NodeDef:
     return call
 
 
+# -- functions ------------------------------------------------------------------------------------
+
+
+def _function(graph: tf_pb.GraphDef, name: str = "hidden") -> tf_pb.FunctionDef:
+    """Adds a function of a string that returns it, and a call of it before the lookup."""
+    function = graph.library.function.add()
+    function.signature.name = name
+    function.signature.input_arg.add(name="x", type=tf_pb.DT_STRING)
+    function.signature.output_arg.add(name="y", type=tf_pb.DT_STRING)
+    same = function.node_def.add(name="same", op="Identity", input=["x"])
+    same.attr["T"].type = tf_pb.DT_STRING
+    function.ret["y"] = "same:output:0"
+    insert_after(graph, "StaticRegexReplace", _call(name, "StaticRegexReplace"))
+    return function
+
+
+def function_named_like_an_op(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph, "StringStrip")
+
+
+def call_of_an_absent_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph)
+        node(graph, "call_hidden").attr["f"].func.name = "nowhere"
+
+
+def call_of_an_absent_function_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def.append(_call("nowhere", "same:output:0"))
+
+
+def function_given_to_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph)
+        node(graph, "call_hidden").attr["f"].func.attr["g"].func.name = "hidden"
+
+
+def gradient_of_an_absent_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph)
+        graph.library.gradient.add(function_name="hidden", gradient_func="nowhere")
+
+
+def dangling_input_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def[0].input[0] = "nowhere"
+
+
+def dangling_control_input_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def[0].input.append("^nowhere")
+
+
+def input_of_an_absent_output_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        function = _function(graph)
+        function.node_def.add(name="more", op="StringStrip", input=["same:colour:0"])
+
+
+def input_past_the_outputs_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        function = _function(graph)
+        function.node_def.add(name="more", op="StringStrip", input=["same:output:1"])
+
+
+def input_of_a_graph_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def.add(name="more", op="StringStrip", input=["same"])
+
+
+def data_after_control_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def[0].input.insert(0, "^x")
+
+
+def duplicate_node_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        function = _function(graph)
+        function.node_def.append(function.node_def[0])
+
+
+def node_named_like_an_argument(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def.add(name="x", op="NoOp")
+
+
+def duplicate_argument(module: Path) -> None:
+    with graph_def(module) as graph:
+        function = _function(graph)
+        function.signature.input_arg.append(function.signature.input_arg[0])
+
+
+def node_without_a_name_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).node_def.add(op="NoOp")
+
+
+def function_that_returns_nothing(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).ret.clear()
+
+
+def function_that_returns_what_is_not_there(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).ret["y"] = "nowhere:output:0"
+
+
+def function_that_must_run_what_is_not_there(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).control_ret["done"] = "nowhere"
+
+
+def function_whose_control_output_is_no_node(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).signature.control_output.append("done")
+
+
+def index_of_many_digits_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        _function(graph).ret["y"] = "same:output:" + "0" * 5000
+
+
+def table_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        table = _function(graph).node_def.add(name="table", op="MutableHashTableV2")
+        table.attr["key_dtype"].type = tf_pb.DT_STRING
+        table.attr["value_dtype"].type = tf_pb.DT_INT64
+
+
+def variable_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        variable = _function(graph).node_def.add(name="variable", op="VarHandleOp")
+        variable.attr["dtype"].type = tf_pb.DT_FLOAT
+        variable.attr["shape"].shape.dim.add(size=2)
+
+
+def table_from_any_file_in_a_function(module: Path) -> None:
+    with graph_def(module) as graph:
+        function = _function(graph)
+        table = function.node_def.add(name="table", op="HashTableV2")
+        table.attr["key_dtype"].type = tf_pb.DT_STRING
+        table.attr["value_dtype"].type = tf_pb.DT_INT64
+        inputs = ["table:table_handle:0", "x"]
+        fill = function.node_def.add(name="fill", op="InitializeTableFromTextFileV2", input=inputs)
+        fill.attr["key_index"].i, fill.attr["value_index"].i = -2, -1
+
+
 # -- what reaches outside of the model -----------------------------------------------------------
 
 
@@ -454,6 +658,59 @@ def reads_a_file_in_a_function(module: Path) -> None:
         function.node_def.add(name="evil", op="ReadFile", input=["x"])
         function.ret["y"] = "evil:contents:0"
         insert_after(graph, "StaticRegexReplace", _call("hidden", "StaticRegexReplace"))
+
+
+def prints_to_a_file(module: Path) -> None:
+    with graph_def(module) as graph:
+        new = graph.node.add(name="evil", op="PrintV2", input=["StaticRegexReplace"])
+        new.attr["output_stream"].s = b"file:///tmp/escaped"
+        node(graph, OUTPUT).input.append("^evil")
+
+
+def prints_to_a_file_that_a_caller_names(module: Path) -> None:
+    with graph_def(module) as graph:
+        new = _function(graph).node_def.add(name="evil", op="PrintV2", input=["x"])
+        new.attr["output_stream"].placeholder = "stream"
+
+
+def decodes_by_a_file(module: Path) -> None:
+    with graph_def(module) as graph:
+        new = graph.node.add(name="evil", op="DecodeProtoV2", input=["StaticRegexReplace"])
+        new.attr["descriptor_source"].s = b"/etc/passwd"
+        new.attr["message_type"].s = b"a.B"
+        new.attr["field_names"].list.SetInParent()
+        new.attr["output_types"].list.SetInParent()
+        node(graph, OUTPUT).input.append("^evil")
+
+
+def runs_a_graph_of_text(module: Path) -> None:
+    with graph_def(module) as graph:
+        graph.node.add(name="evil", op="DatasetFromGraph", input=["StaticRegexReplace"])
+        node(graph, OUTPUT).input.append("^evil")
+
+
+def ends_the_process(module: Path) -> None:
+    with graph_def(module) as graph:
+        graph.node.add(name="evil", op="Abort")
+        node(graph, OUTPUT).input.append("^evil")
+
+
+def talks_to_a_server(module: Path) -> None:
+    with graph_def(module) as graph:
+        new = graph.node.add(name="evil", op="RpcClient")
+        new.input.extend(["StaticRegexReplace", "timeout"])
+        timeout = graph.node.add(name="timeout", op="Const")
+        timeout.attr["dtype"].type = tf_pb.DT_INT64
+        timeout.attr["value"].tensor.dtype = tf_pb.DT_INT64
+        new.attr["shared_name"].s = b""
+        node(graph, OUTPUT).input.append("^evil")
+
+
+def runs_an_op_of_the_runtime(module: Path) -> None:
+    with graph_def(module) as graph:
+        new = graph.node.add(name="evil", op="_HostCast", input=["StaticRegexReplace"])
+        new.attr["SrcT"].type = new.attr["DstT"].type = tf_pb.DT_STRING
+        node(graph, OUTPUT).input.append("^evil")
 
 
 def table_from_any_file(module: Path) -> None:
@@ -566,6 +823,14 @@ def variable_of_a_huge_shape(module: Path) -> None:
     with checkpoint_entry(module, EMBEDDING) as entry:
         for dim in entry.shape.dim:
             dim.size = 1 << 62
+
+
+def resource_variable_of_another_shape(module: Path) -> None:
+    with saved_model(module) as message:
+        for graph in message.meta_graphs:
+            for one in graph.graph_def.node:
+                if one.op == "VarHandleOp":
+                    del one.attr["shape"].shape.dim[:]
 
 
 def variable_outside_of_its_collection(module: Path) -> None:
@@ -794,6 +1059,12 @@ ATTACKS = (
     Attack(signature_of_a_control_edge, MALFORMED, ("'default'",)),
     Attack(signature_of_another_dtype, MALFORMED, ("'default'", "int64", "float32")),
     Attack(signature_of_no_tensor, MALFORMED, ("'text'", "names no tensor")),
+    Attack(signature_of_a_variable, MALFORMED, ("VariableV2", EMBEDDING)),
+    Attack(signature_of_a_table, MALFORMED, ("HashTableV2", "'default'")),
+    Attack(composite_of_no_type, MALFORMED, ("no type",), "ragged_input"),
+    Attack(composite_of_other_components, MALFORMED, ("7 components",), "ragged_input"),
+    Attack(composite_of_a_deep_type, MALFORMED, ("nested deeper",), "ragged_input"),
+    Attack(empty_tag, MALFORMED, ("tags is empty",)),
     Attack(placeholder_that_nobody_feeds, MALFORMED, ("'unfed'",)),
     Attack(dangling_input, MALFORMED, ("'nowhere'", OUTPUT)),
     Attack(input_of_an_absent_output, MALFORMED, ("output 9", LOOKUP)),
@@ -809,10 +1080,35 @@ ATTACKS = (
     Attack(name_with_a_space, MALFORMED, ("'a b'",)),
     Attack(name_of_a_control_edge, MALFORMED, (f"'^{OUTPUT}'",)),
     Attack(endless_outputs, MALFORMED, ("'num_split'", "'split'")),
+    Attack(many_outputs, MALFORMED, ("more than 1048576 outputs",)),
+    Attack(index_of_many_digits, MALFORMED, ("not a tensor name",)),
     Attack(cycle, MALFORMED, ("cycle",)),
     Attack(cycle_of_one, MALFORMED, ("cycle", OUTPUT)),
     Attack(recursive_function, MALFORMED, ("calls itself",)),
     Attack(duplicate_function, MALFORMED, ("two functions are named 'twice'",)),
+    Attack(function_named_like_an_op, MALFORMED, ("'StringStrip'", "name of an op")),
+    Attack(call_of_an_absent_function, MALFORMED, ("'nowhere'", "'call_hidden'")),
+    Attack(call_of_an_absent_function_in_a_function, MALFORMED, ("'nowhere'", "'call_nowhere'")),
+    Attack(function_given_to_a_function, UNSUPPORTED, ("'hidden'", "'call_hidden'")),
+    Attack(gradient_of_an_absent_function, MALFORMED, ("gradient", "'nowhere'")),
+    Attack(dangling_input_in_a_function, MALFORMED, ("'hidden'", "'nowhere'", "'same'")),
+    Attack(dangling_control_input_in_a_function, MALFORMED, ("'^nowhere'", "'same'")),
+    Attack(input_of_an_absent_output_in_a_function, MALFORMED, ("'same:colour:0'", "'more'")),
+    Attack(input_past_the_outputs_in_a_function, MALFORMED, ("'same:output:1'", "'more'")),
+    Attack(input_of_a_graph_in_a_function, MALFORMED, ("'same'", "'more'")),
+    Attack(data_after_control_in_a_function, MALFORMED, ("after a control input", "'same'")),
+    Attack(duplicate_node_in_a_function, MALFORMED, ("'hidden'", "'same'")),
+    Attack(node_named_like_an_argument, MALFORMED, ("'hidden'", "'x'")),
+    Attack(duplicate_argument, MALFORMED, ("two arguments", "'x'")),
+    Attack(node_without_a_name_in_a_function, MALFORMED, ("'hidden'", "no name for a node")),
+    Attack(function_that_returns_nothing, MALFORMED, ("'hidden'", "declares")),
+    Attack(function_that_returns_what_is_not_there, MALFORMED, ("'nowhere:output:0'",)),
+    Attack(function_that_must_run_what_is_not_there, MALFORMED, ("'nowhere'",)),
+    Attack(function_whose_control_output_is_no_node, MALFORMED, ("'done'",)),
+    Attack(index_of_many_digits_in_a_function, MALFORMED, ("'hidden'", "not there")),
+    Attack(table_in_a_function, UNSUPPORTED, ("'hidden'", "MutableHashTableV2")),
+    Attack(variable_in_a_function, UNSUPPORTED, ("'hidden'", "VarHandleOp")),
+    Attack(table_from_any_file_in_a_function, UNSAFE, ("'hidden'", "file", "'fill'")),
     Attack(absent_attribute, MALFORMED, ("'DstT'", "absent", "Cast")),
     Attack(unknown_attribute, UNSUPPORTED, ("'colour'", OUTPUT)),
     Attack(unknown_op, UNSUPPORTED, ("'MyOwnSparseSegmentMean'", OUTPUT)),
@@ -821,6 +1117,13 @@ ATTACKS = (
     Attack(reads_a_file, UNSAFE, ("ReadFile", "'evil'")),
     Attack(writes_a_file, UNSAFE, ("WriteFile", "'evil'")),
     Attack(reads_a_file_in_a_function, UNSAFE, ("ReadFile",)),
+    Attack(prints_to_a_file, UNSAFE, ("PrintV2", "file:///tmp/escaped")),
+    Attack(prints_to_a_file_that_a_caller_names, UNSAFE, ("PrintV2",)),
+    Attack(decodes_by_a_file, UNSAFE, ("DecodeProtoV2", "/etc/passwd")),
+    Attack(runs_a_graph_of_text, UNSAFE, ("DatasetFromGraph", "can't be checked")),
+    Attack(ends_the_process, UNSAFE, ("Abort", "ends the process")),
+    Attack(talks_to_a_server, UNSAFE, ("RpcClient", "other machines")),
+    Attack(runs_an_op_of_the_runtime, UNSAFE, ("_HostCast", "internal")),
     Attack(table_from_any_file, UNSAFE, ("'path'", "no asset", INITIALIZER)),
     Attack(table_from_the_input, UNSAFE, ("'text'", "no asset", INITIALIZER)),
     Attack(table_that_nothing_fills, UNSUPPORTED, ("table_initializer",)),
@@ -840,6 +1143,9 @@ ATTACKS = (
     Attack(variable_stored_in_no_shard, MALFORMED, ("shard 3", EMBEDDING)),
     Attack(variable_of_too_many_bytes, MALFORMED, ("bytes", EMBEDDING)),
     Attack(variable_of_a_huge_shape, MALFORMED, ("too large", EMBEDDING)),
+    Attack(
+        resource_variable_of_another_shape, MALFORMED, ("checkpoint holds",), "toy_image_resource"
+    ),
     Attack(variable_outside_of_its_collection, MALFORMED, ("`variables`", EMBEDDING)),
     Attack(tar_with_dots, UNSAFE, ("'../escaped'", "outside")),
     Attack(tar_with_hidden_dots, UNSAFE, ("outside",)),

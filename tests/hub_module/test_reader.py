@@ -10,9 +10,9 @@ import pytest
 
 from bridge.hub_module import read_hub_module
 from bridge.model import INFERENCE, TRAIN, Encoding, Model
-from bridge.proto import tf_pb
+from bridge.proto import hub_pb, tf_pb
 from bridge.report import Report
-from tests.attacks.edit import meta_graph
+from tests.attacks.edit import meta_graph, saved_model
 from tests.conftest import TESTDATA, Golden
 
 MODULES = sorted(path.name for path in (TESTDATA / "modules").iterdir())
@@ -140,6 +140,102 @@ def test_a_stored_tensor_that_is_no_variable_is_reported(
     model = read_hub_module(module, report)
     assert name not in model.variables
     assert ("checkpoint_entry", name) in {(note.kind, note.name) for note in report.not_kept}
+
+
+def _changed(name: str, directory: Path) -> Path:
+    return Path(shutil.copytree(TESTDATA / "modules" / name, directory / "module"))
+
+
+def _notes(module: Path) -> set[tuple[str, str]]:
+    report = _report()
+    read_hub_module(module, report)
+    return {(note.kind, note.name) for note in report.not_kept}
+
+
+def test_a_file_beside_the_checkpoint_is_reported(tmp_path: Path) -> None:
+    module = _changed("toy_image_ref", tmp_path)
+    (module / "variables" / "checkpoint").write_text("x")
+    (module / "variables" / "variables.data-00007-of-00009").write_text("x")
+    assert {name for kind, name in _notes(module) if kind == "file"} == {
+        "variables/checkpoint",
+        "variables/variables.data-00007-of-00009",
+    }
+
+
+@pytest.mark.parametrize("name", ["partitioned", "partitioned_resource"])
+def test_a_part_of_a_variable_that_nobody_declares_is_reported(name: str, tmp_path: Path) -> None:
+    module = _changed(name, tmp_path)
+    assert not {name for kind, name in _notes(module) if kind == "checkpoint_entry"}
+    with saved_model(module) as message:
+        graph = message.meta_graphs[0]
+        for key in ("variables", "trainable_variables"):
+            values = graph.collection_def[key].bytes_list.value
+            dropped = next(
+                value
+                for value in values
+                if tf_pb.VariableDef.FromString(value).HasField("save_slice_info_def")
+            )
+            values.remove(dropped)
+        del message.meta_graphs[1:]
+    info = tf_pb.VariableDef.FromString(dropped).save_slice_info_def
+    place = ",".join(
+        f"{offset}:{offset + size}"
+        for offset, size in zip(info.var_offset, info.var_shape, strict=True)
+    )
+    assert ("checkpoint_entry", f"{info.full_name}[{place}]") in _notes(module)
+
+
+def test_an_attachment_that_another_hides_is_reported(tmp_path: Path) -> None:
+    module = _changed("text_vocab", tmp_path)
+    with meta_graph(module) as graph:
+        values = graph.collection_def["hub_module_attachments"].bytes_list.value
+        for value in (b"first", b"last"):
+            attachment = hub_pb.ModuleAttachment(key="twice", value=value)
+            values.append(attachment.SerializeToString())
+    report = _report()
+    model = read_hub_module(module, report)
+    assert model.variants[INFERENCE].attachments["twice"] == b"last"
+    assert [note.name for note in report.not_kept if note.kind == "attachment"] == ["twice"]
+
+
+def test_what_tf_distribute_does_with_variables_is_reported_once(tmp_path: Path) -> None:
+    module = _changed("multi_input", tmp_path)
+    with meta_graph(module) as graph:
+        values = graph.collection_def["variables"].bytes_list.value
+        for position, value in enumerate(list(values)):
+            definition = tf_pb.VariableDef.FromString(value)
+            definition.synchronization = 3
+            definition.aggregation = 2
+            values[position] = definition.SerializeToString()
+    report = _report()
+    read_hub_module(module, report)
+    (note,) = (note for note in report.not_kept if note.kind == "variable_distribution")
+    assert "ON_READ" in note.reason
+    assert "MEAN" in note.reason
+
+
+def test_a_regularization_loss_counts_as_often_as_it_stands_there(tmp_path: Path) -> None:
+    module = _changed("text_vocab", tmp_path)
+    with meta_graph(module) as graph:
+        tensor = graph.signature_def["default"].outputs["default"].name
+        for key in ("regularization_losses", "update_ops"):
+            graph.collection_def[key].ClearField("node_list")
+            graph.collection_def[key].node_list.value.extend([tensor, tensor])
+    (variant,) = read_hub_module(module, _report()).variants.values()
+    name = tensor.removesuffix(":0")
+    assert variant.regularization_losses == [name, name]
+    assert variant.update_ops == {name: name}
+
+
+def test_a_reference_variable_may_have_the_shape_of_an_unknown_one(tmp_path: Path) -> None:
+    module = _changed("toy_image_ref", tmp_path)
+    expected = read_hub_module(module, _report()).variables
+    with saved_model(module) as message:
+        for graph in message.meta_graphs:
+            for node in graph.graph_def.node:
+                if node.op == "VariableV2":
+                    del node.attr["shape"].shape.dim[:]
+    assert read_hub_module(module, _report()).variables == expected
 
 
 def test_the_source_is_not_written_to(module_dir: Callable[[str], Path], tmp_path: Path) -> None:
