@@ -16,13 +16,11 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from bridge.attrs import HandleData, shapes_attr
 from bridge.errors import MalformedError
-from bridge.graph import Graph, Tensor
-from bridge.model import Shape, shape_to_proto
+from bridge.graph import Graph, Tensor, unique_name
+from bridge.model import Shape
 from bridge.proto import tf_pb
-
-HandleData = tuple[tf_pb.ResourceHandleProto.DtypeAndShape, ...]
-"""What a resource handle points to: one dtype and shape for a variable, nothing if unknown."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,6 @@ def argument_name(name: str) -> str:
     """Returns the nearest name that matches `[a-z][a-z0-9_]*`, as argument names must."""
     cleaned = re.sub(r"[^a-z0-9_]", "_", name.lower())
     return cleaned if cleaned[:1].isalpha() else f"arg_{cleaned.lstrip('_')}".rstrip("_")
-
-
-def unique_function_name(graph: Graph, name: str) -> str:
-    """Returns `name`, or `name_1`, `name_2` …, whichever no function of the graph and no op has."""
-    base = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    candidate, suffix = base, 0
-    while candidate in graph.functions or graph.ops.get(candidate) is not None:
-        suffix += 1
-        candidate = f"{base}_{suffix}"
-    return candidate
 
 
 def build_function(
@@ -98,15 +86,14 @@ def build_function(
     function = tf_pb.FunctionDef()
     signature = function.signature
     signature.name = name
-    taken = set(members)
+    arg_names = _Names(members)
     sources: dict[Tensor, str] = {}
     for index, arg in enumerate(args):
         arg_def = signature.input_arg.add()
-        arg_def.name = _unique(argument_name(arg.name), taken)
+        arg_def.name = arg_names.add(argument_name(arg.name))
         arg_def.type = arg.dtype  # type: ignore[assignment]  # DataType members are ints
         arg_def.handle_data.extend(arg.handle_data)
-        shape = tf_pb.AttrValue.ListValue(shape=[shape_to_proto(arg.shape)])
-        function.arg_attr[index].attr["_output_shapes"].list.CopyFrom(shape)
+        function.arg_attr[index].attr["_output_shapes"].CopyFrom(shapes_attr([arg.shape]))
         sources.update(dict.fromkeys(arg.replaces, arg_def.name))
     replaced_nodes = {tensor.node for tensor in sources}
 
@@ -144,10 +131,10 @@ def build_function(
         signature.is_stateful |= graph.op_def(original).is_stateful
 
     arg_types = {arg_def.name: arg_def.type for arg_def in signature.input_arg}
-    taken_outputs: set[str] = set()
+    output_names = _Names(())
     for wanted, tensor in outputs:
         output_def = signature.output_arg.add()
-        output_def.name = _unique(argument_name(wanted), taken_outputs)
+        output_def.name = output_names.add(argument_name(wanted))
         value = source(tensor, f"output {wanted!r}")
         if value in arg_types:
             output_def.type = arg_types[value]
@@ -172,10 +159,15 @@ def _ordered(graph: Graph, nodes: Collection[str]) -> list[tf_pb.NodeDef]:
     return [graph.node(name) for name in nodes]
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, suffix = name, 0
-    while candidate in taken:
-        suffix += 1
-        candidate = f"{name}_{suffix}"
-    taken.add(candidate)
-    return candidate
+class _Names:
+    """Names of a function's arguments or outputs, of which no two are equal."""
+
+    def __init__(self, taken: Iterable[str]):
+        self._taken = set(taken)
+        self._suffixes: dict[str, int] = {}
+
+    def add(self, name: str) -> str:
+        """Returns the name, with a number if it is taken, and takes it."""
+        found = unique_name(name, self._taken.__contains__, self._suffixes)
+        self._taken.add(found)
+        return found

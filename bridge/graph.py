@@ -8,16 +8,20 @@ body says `node:output_arg:index` for data, and plain `arg` for its own argument
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bridge.dtypes import REF_OFFSET
 from bridge.errors import MalformedError, UnsupportedError, Where
+from bridge.ops import LOOP_BACK_EDGE, MERGES
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
 
-LOOP_BACK_EDGE = frozenset({"NextIteration", "RefNextIteration"})
-"""Ops whose output may flow back to a Merge: the only legal cycles of a graph."""
+_MAX_OUTPUT = (1 << 31) - 1  # TensorFlow keeps the index of an output in an int32
+
+Consumers = dict[str, list[tuple[tf_pb.NodeDef, int]]]
+"""For every node the (consumer, input position) pairs, control edges too."""
 
 
 class Tensor(NamedTuple):
@@ -43,16 +47,38 @@ def parse_tensor(name: str) -> Tensor:
     """Parses `node`, `node:1` or `^node`.
 
     Raises:
-      MalformedError: the index is not a number.
+      MalformedError: the index is not a number, or none that an output can have.
     """
     if name.startswith("^"):
         return Tensor(name[1:], -1)
     node, colon, index = name.rpartition(":")
     if not colon:
         return Tensor(name, 0)
-    if not index.isdecimal():
-        raise MalformedError(f"{name!r} is not a tensor name")
-    return Tensor(node, int(index))
+    # Python itself refuses to read a number of thousands of digits.
+    if not (index.isascii() and index.isdecimal() and len(index) <= 10):
+        raise MalformedError(f"{name[:200]!r} is not a tensor name")
+    output = int(index)
+    if output > _MAX_OUTPUT:
+        raise MalformedError(f"{name!r} is not a tensor name: no output has such a number")
+    return Tensor(node, output)
+
+
+def unique_name(name: str, is_taken: Callable[[str], bool], suffixes: dict[str, int]) -> str:
+    """Returns `name`, or `name_1`, `name_2` …, whichever is not taken yet.
+
+    Args:
+      name: the wanted name.
+      is_taken: tells whether a name is taken.
+      suffixes: takes the last suffix of each name, so that the next search starts there. Without
+        it, many equal names would take quadratic time.
+    """
+    if not is_taken(name):
+        return name
+    suffix = suffixes.get(name, 1)
+    while is_taken(candidate := f"{name}_{suffix}"):
+        suffix += 1
+    suffixes[name] = suffix
+    return candidate
 
 
 class OutputArg(NamedTuple):
@@ -91,6 +117,8 @@ class Graph:
         self.nodes: dict[str, tf_pb.NodeDef] = {}
         self.functions: dict[str, tf_pb.FunctionDef] = {}
         self.gradients = list(gradients)
+        self._node_suffixes: dict[str, int] = {}
+        self._function_suffixes: dict[str, int] = {}
         for node in nodes:
             if node.name in self.nodes:
                 raise MalformedError("two nodes have the same name", where=self.at(node.name))
@@ -121,22 +149,35 @@ class Graph:
     def add(
         self, op: str, name: str, inputs: Sequence[str] = (), **attrs: tf_pb.AttrValue
     ) -> tf_pb.NodeDef:
-        """Adds a node; data inputs come before control inputs, as a NodeDef wants them."""
-        node = tf_pb.NodeDef(name=name, op=op, input=inputs)
-        for key, value in attrs.items():
-            node.attr[key].CopyFrom(value)
+        """Adds a node; its control inputs are put after the data inputs, as a NodeDef wants them.
+
+        Raises:
+          MalformedError: a node has the name already.
+        """
         if name in self.nodes:
             raise MalformedError("two nodes have the same name", where=self.at(name))
+        node = tf_pb.NodeDef(name=name, op=op)
+        node.input.extend(sorted(inputs, key=lambda text: text.startswith("^")))
+        for key, value in attrs.items():
+            node.attr[key].CopyFrom(value)
         self.nodes[name] = node
         return node
 
     def unique_name(self, name: str) -> str:
         """Returns `name`, or `name_1`, `name_2` …, whichever no node has yet."""
-        candidate, suffix = name, 0
-        while candidate in self.nodes:
-            suffix += 1
-            candidate = f"{name}_{suffix}"
-        return candidate
+        return unique_name(name, self.nodes.__contains__, self._node_suffixes)
+
+    def unique_function_name(self, name: str) -> str:
+        """Returns `name`, or `name_1`, `name_2` …, whichever no function and no op has yet.
+
+        What a function may not have in its name becomes `_`.
+        """
+        return unique_name(
+            re.sub(r"[^A-Za-z0-9_]", "_", name), self._names_op, self._function_suffixes
+        )
+
+    def _names_op(self, name: str) -> bool:
+        return name in self.functions or self.ops.get(name) is not None
 
     def keep(self, names: Iterable[str]) -> int:
         """Drops every node that is not in `names`; returns how many were dropped."""
@@ -151,9 +192,9 @@ class Graph:
         """Yields the inputs of a node, data first, then control."""
         return map(parse_tensor, node.input)
 
-    def consumers(self) -> dict[str, list[tuple[tf_pb.NodeDef, int]]]:
-        """Returns for every node the (consumer, input position) pairs, control edges too."""
-        result: dict[str, list[tuple[tf_pb.NodeDef, int]]] = {name: [] for name in self.nodes}
+    def consumers(self) -> Consumers:
+        """Returns who reads each node, as the graph is now: it walks over all of it."""
+        result: Consumers = {name: [] for name in self.nodes}
         for node in self.nodes.values():
             for position, name in enumerate(node.input):
                 result[parse_tensor(name).node].append((node, position))
@@ -180,14 +221,20 @@ class Graph:
                     stack.append(tensor.node)
         return seen
 
-    def descendants(self, tensors: Iterable[Tensor], stop: Collection[Tensor] = ()) -> set[str]:
+    def descendants(
+        self,
+        tensors: Iterable[Tensor],
+        stop: Collection[Tensor] = (),
+        consumers: Consumers | None = None,
+    ) -> set[str]:
         """Returns the names of the nodes that depend on any of the tensors, not their own.
 
         Args:
           tensors: where to start.
           stop: tensors that are not followed.
+          consumers: what `consumers()` gave, for callers that ask more than once.
         """
-        consumers = self.consumers()
+        consumers = self.consumers() if consumers is None else consumers
         seen: set[str] = set()
         stack = list(tensors)
         while stack:
@@ -199,6 +246,38 @@ class Graph:
                     seen.add(node.name)
                     stack.append(Tensor(node.name, -1))
         return seen
+
+    def topological_order(self, names: Collection[str] | None = None) -> list[str]:
+        """Sorts nodes so that each comes after its inputs, data and control.
+
+        An edge from a NextIteration to a Merge, which closes a v1 loop, does not count; any other
+        cycle is none of a valid graph.
+
+        Args:
+          names: the nodes to sort, all by default; edges from other nodes don't count either.
+
+        Returns:
+          The names. Nodes on a cycle, and those that depend on one, are left out: the graph has
+          a cycle exactly if the result is shorter than `names`.
+        """
+        members = self.nodes.keys() if names is None else dict.fromkeys(names).keys()
+        missing: dict[str, int] = {}
+        followers: dict[str, list[str]] = {name: [] for name in members}
+        for name in members:
+            node = self.nodes[name]
+            sources = [tensor.node for tensor in self.inputs(node) if tensor.node in members]
+            if node.op in MERGES:
+                sources = [s for s in sources if self.nodes[s].op not in LOOP_BACK_EDGE]
+            missing[name] = len(sources)
+            for source in sources:
+                followers[source].append(name)
+        order = [name for name, count in missing.items() if count == 0]
+        for name in order:  # grows while it runs
+            for follower in followers[name]:
+                missing[follower] -= 1
+                if missing[follower] == 0:
+                    order.append(follower)
+        return order
 
     # -- types ---------------------------------------------------------------------------
 

@@ -139,6 +139,8 @@ class Variable:
       data: where its value lies in the source checkpoint.
       was_ref: whether some variant held it as a reference variable.
       save_slice: set for a part of a partitioned variable.
+      synchronization: VariableSynchronization number: what tf.distribute does with its copies.
+      aggregation: VariableAggregation number, likewise.
       variants: the variants whose graph declares it.
     """
 
@@ -149,6 +151,8 @@ class Variable:
     data: ByteRange
     was_ref: bool = False
     save_slice: SaveSlice | None = None
+    synchronization: int = 0
+    aggregation: int = 0
     variants: set[Tags] = field(default_factory=set)
 
 
@@ -181,6 +185,7 @@ class Variant:
       update_ops: for each name in UPDATE_OPS, the node that runs it: itself, until a pass moves it
         into the branch of a conditional.
       regularization_losses: names of the tensors in REGULARIZATION_LOSSES.
+      undifferentiated: names of the Exit nodes of while loops with `back_prop=False`.
       table_initializers: names of the nodes in TABLE_INITIALIZERS.
       assets: asset file by the name of the Const node that holds its path.
       attachments: message bytes by key.
@@ -193,6 +198,7 @@ class Variant:
     model_variables: list[str] = field(default_factory=list)
     update_ops: dict[str, str] = field(default_factory=dict)
     regularization_losses: list[str] = field(default_factory=list)
+    undifferentiated: set[str] = field(default_factory=set)
     table_initializers: list[str] = field(default_factory=list)
     assets: dict[str, str] = field(default_factory=dict)
     attachments: dict[str, bytes] = field(default_factory=dict)

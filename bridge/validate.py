@@ -9,7 +9,6 @@ from typing import NamedTuple
 from bridge.dtypes import REF_OFFSET, base_dtype, dtype_name, is_ref
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.graph import Graph, parse_tensor
-from bridge.ops import LOOP_BACK_EDGE
 from bridge.proto import tf_pb
 
 
@@ -61,33 +60,11 @@ def _check_inputs(graph: Graph, node: tf_pb.NodeDef) -> None:
 
 
 def _check_cycles(graph: Graph) -> None:
-    """Sorts the graph topologically, without the edges that close a while loop."""
-    waiting = {
-        node.name: sum(1 for _ in _forward_inputs(graph, node)) for node in graph.nodes.values()
-    }
-    consumers = graph.consumers()
-    ready = [name for name, count in waiting.items() if not count]
-    done = 0
-    while ready:
-        name = ready.pop()
-        done += 1
-        if graph.nodes[name].op in LOOP_BACK_EDGE:
-            continue
-        for consumer, _ in consumers[name]:
-            waiting[consumer.name] -= 1
-            if not waiting[consumer.name]:
-                ready.append(consumer.name)
-    if done < len(waiting):
-        stuck = next(name for name, count in waiting.items() if count)
+    """Refuses cycles, but for those that a while loop closes."""
+    order = set(graph.topological_order())
+    stuck = next((name for name in graph.nodes if name not in order), None)
+    if stuck is not None:
         raise MalformedError("the graph has a cycle that is no loop", where=graph.at(stuck))
-
-
-def _forward_inputs(graph: Graph, node: tf_pb.NodeDef) -> list[str]:
-    return [
-        tensor.node
-        for tensor in graph.inputs(node)
-        if graph.nodes[tensor.node].op not in LOOP_BACK_EDGE
-    ]
 
 
 def _check_types(graph: Graph) -> None:

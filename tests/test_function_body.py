@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import MalformedError
-from bridge.function_body import FunctionArg, argument_name, build_function, unique_function_name
+from bridge.function_body import FunctionArg, argument_name, build_function
 from bridge.graph import Graph, Tensor
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
@@ -93,7 +93,10 @@ def test_names_are_made_to_fit():
         "arg_9",
         "a_b_c",
     ]
-    graph = Graph([], OpTable())
-    graph.functions["a_b"] = tf_pb.FunctionDef()
-    assert unique_function_name(graph, "a/b") == "a_b_1"
-    assert unique_function_name(graph, "Add") == "Add_1"
+
+
+def test_many_arguments_of_one_name_are_numbered_without_much_ado(graph):
+    args = [FunctionArg("a", (), tf_pb.DT_FLOAT) for _ in range(5000)]
+    function = build_function(graph, "f", [], args, outputs=[])
+    names = [arg.name for arg in function.signature.input_arg]
+    assert [*names[:3], names[-1]] == ["a", "a_1", "a_2", "a_4999"]

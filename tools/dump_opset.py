@@ -1,9 +1,11 @@
-"""Dumps the op registry of the TensorFlow release that runs this script.
+"""Dumps what the TensorFlow release that runs this script knows of ops.
 
-    python tools/dump_opset.py bridge/opsets/tf-2.21.opset
+    python tools/dump_opset.py bridge/opsets/tf-2.21
 
-The file is a zlib-compressed OpList without descriptions, sorted by name. It runs on every
-TensorFlow from 1.15 on, so it keeps to Python 3.7.
+This writes tf-2.21.opset, a zlib-compressed OpList without descriptions, sorted by name, and
+tf-2.21.no-gradient.txt, the ops for which the release registers neither a gradient nor that there
+is none: taking a gradient through one raises. It runs on every TensorFlow from 1.15 on, so it
+keeps to Python 3.7.
 """
 
 import os
@@ -38,12 +40,24 @@ def registered_ops():
     return result
 
 
-def main(path):
-    """Writes the opset file."""
+def ops_without_gradient(names):
+    """Returns those of the ops whose gradient TensorFlow looks up in vain."""
+    from tensorflow.python.framework import ops
+
+    registry = getattr(ops, "gradient_registry", None) or ops._gradient_registry
+    with_gradient = set(registry.list())
+    return [name for name in names if name not in with_gradient]
+
+
+def main(prefix):
+    """Writes the files."""
     ops = registered_ops()
-    with open(path, "wb") as file:
+    with open(prefix + ".opset", "wb") as file:
         file.write(zlib.compress(ops.SerializeToString(), 9))
-    print("%s: %d ops, %d bytes" % (path, len(ops.op), os.path.getsize(path)))
+    without = ops_without_gradient(op.name for op in ops.op)
+    with open(prefix + ".no-gradient.txt", "w") as file:
+        file.write("".join(name + "\n" for name in without))
+    print("%s: %d ops, %d without gradient" % (prefix, len(ops.op), len(without)))
 
 
 if __name__ == "__main__":

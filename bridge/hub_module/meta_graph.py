@@ -6,7 +6,7 @@ saved_model_lib.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -102,10 +102,38 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path, report: Report) 
     variant.update_ops = {name: name for name in _node_list(meta_graph, "update_ops", graph)}
     variant.table_initializers = _node_list(meta_graph, "table_initializer", graph)
     variant.regularization_losses = _losses(meta_graph, graph)
+    variant.undifferentiated = _undifferentiated_exits(meta_graph, where)
     variant.assets = _read_assets(meta_graph, graph)
     variant.attachments = _read_attachments(meta_graph, where, report)
-    _report_distribution(declared, where, report)
     return VariantSource(variant, declared)
+
+
+def _undifferentiated_exits(meta_graph: tf_pb.MetaGraphDef, where: Where) -> set[str]:
+    """Returns the Exit nodes of loops with `back_prop=False`, nested ones too.
+
+    That a loop stops gradients is said nowhere but in its context, which only Python reads
+    (python/ops/while_loop.py).
+    """
+    waiting: list[tf_pb.ControlFlowContextDef] = []
+    for key, kind in (("while_context", "while_ctxt"), ("cond_context", "cond_ctxt")):
+        if key not in meta_graph.collection_def:
+            continue
+        for value in meta_graph.collection_def[key].bytes_list.value:
+            context = tf_pb.ControlFlowContextDef()
+            try:
+                getattr(context, kind).MergeFromString(value)
+            except DecodeError as error:
+                raise MalformedError(f"collection {key!r} is broken", where=where) from error
+            waiting.append(context)
+    exits: set[str] = set()
+    while waiting:
+        context = waiting.pop()
+        loop = context.while_ctxt
+        if context.HasField("while_ctxt") and not loop.back_prop:
+            exits.update(parse_tensor(name).node for name in loop.loop_exit_names)
+        waiting.extend(loop.nested_contexts)
+        waiting.extend(context.cond_ctxt.nested_contexts)
+    return exits
 
 
 def _check_collections(meta_graph: tf_pb.MetaGraphDef, where: Where) -> None:
@@ -173,36 +201,6 @@ def _variable_defs(
     return result
 
 
-# VariableSynchronization and VariableAggregation of tensorflow/core/framework/variable.proto.
-_SYNCHRONIZATION = ("AUTO", "NONE", "ON_WRITE", "ON_READ")
-_AGGREGATION = ("NONE", "SUM", "MEAN", "ONLY_FIRST_REPLICA")
-
-
-def _name(names: Sequence[str], number: int) -> str:
-    return names[number] if 0 <= number < len(names) else str(number)
-
-
-def _report_distribution(
-    declared: Mapping[str, tf_pb.VariableDef], where: Where, report: Report
-) -> None:
-    """Reports what tf.distribute would do with variables; by kind, for whole nets may have it."""
-    kinds: dict[tuple[int, int], list[str]] = {}
-    for name, definition in declared.items():
-        kind = (definition.synchronization, definition.aggregation)
-        if any(kind):
-            kinds.setdefault(kind, []).append(name)
-    for (synchronization, aggregation), names in sorted(kinds.items()):
-        others = f", and those of {len(names) - 1} more" if len(names) > 1 else ""
-        report.drop(
-            "variable_distribution",
-            names[0],
-            f"its synchronization, {_name(_SYNCHRONIZATION, synchronization)}, and aggregation, "
-            f"{_name(_AGGREGATION, aggregation)}{others}, say what tf.distribute does with copies "
-            "of a variable; elsewhere they mean nothing",
-            where,
-        )
-
-
 # -- signatures ----------------------------------------------------------------------------
 
 
@@ -236,7 +234,7 @@ def _read_endpoint(info: tf_pb.TensorInfo, signature: str, key: str, graph: Grap
     encoding = info.WhichOneof("encoding")
     if encoding == "name":
         component = _component(info, signature, key, graph)
-        return Endpoint(Encoding.DENSE, info.dtype, shape, (component,))
+        return Endpoint(Encoding.DENSE, component.dtype, shape, (component,))
     if encoding == "coo_sparse":
         rank = None if shape is None else len(shape)
         sparse = info.coo_sparse
@@ -295,8 +293,10 @@ def _component(info: tf_pb.TensorInfo, signature: str, key: str, graph: Graph) -
     where = graph.at(None, signature)
     if info.WhichOneof("encoding") != "name":
         raise UnsupportedError(f"{key!r} nests composite tensors", where=where)
-    name = _checked(info.name, info.dtype, key, where, graph)
-    return Component(name, info.dtype, read_shape(info.tensor_shape))
+    # A tensor that is the reference of a variable is given as the value that it stands for.
+    dtype = base_dtype(info.dtype)
+    name = _checked(info.name, dtype, key, where, graph)
+    return Component(name, dtype, read_shape(info.tensor_shape))
 
 
 def _checked(name: str, dtype: int, key: str, where: Where, graph: Graph) -> str:

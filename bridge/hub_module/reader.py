@@ -13,9 +13,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from bridge.bundle import BundleIndex, Entry, read_index
 from bridge.bundle.files import open_plain_file, plain_file_size
-from bridge.dtypes import dtype_name
 from bridge.errors import (
     MalformedError,
     SourceNotFoundError,
@@ -23,20 +21,14 @@ from bridge.errors import (
     Where,
     WrongKindError,
 )
-from bridge.graph import Graph
 from bridge.hub_module.meta_graph import VariantSource, read_meta_graph
+from bridge.hub_module.variables import read_variables
 from bridge.model import (
     Asset,
-    ByteRange,
     Model,
-    SaveSlice,
-    Shape,
     Tags,
-    Variable,
     format_tags,
-    shape_from_proto,
 )
-from bridge.ops import REFERENCE_VARIABLES, RESOURCE_VARIABLE
 from bridge.proto import hub_pb, tf_pb
 from bridge.report import Report
 
@@ -84,16 +76,16 @@ def read_hub_module(directory: Path, report: Report) -> Model:
         if tags in sources:
             raise MalformedError(f"two graphs have the tags {format_tags(tags)}", where=Where(path))
         sources[tags] = source
-    variables, shards = _read_variables(directory, sources, report)
-    first = saved_model.meta_graphs[0]
+    variables, shards = read_variables(directory / VARIABLES / "variables", sources, report)
+    newest = max(saved_model.meta_graphs, key=lambda graph: graph.graph_def.versions.producer)
     model = Model(
         source=directory,
         variants={tags: source.variant for tags, source in sources.items()},
         variables=variables,
         assets=_read_assets(directory, sources),
         shards=shards,
-        versions=first.graph_def.versions,
-        producer=first.meta_info_def.tensorflow_version,
+        versions=newest.graph_def.versions,
+        producer=newest.meta_info_def.tensorflow_version,
     )
     _report_leftovers(directory, shards, report)
     return model
@@ -167,122 +159,6 @@ def _wrong_kind(directory: Path) -> WrongKindError:
     )
 
 
-# -- variables --------------------------------------------------------------------------------
-
-
-def _read_variables(
-    directory: Path, sources: dict[Tags, VariantSource], report: Report
-) -> tuple[dict[str, Variable], list[Path]]:
-    names = sorted({name for source in sources.values() for name in source.declared})
-    prefix = directory / VARIABLES / "variables"
-    if not names:
-        if prefix.with_name("variables.index").exists():
-            _report_dead_entries(read_index(prefix), {}, report)
-        return {}, []
-    index = read_index(prefix)
-    used: _Used = {}
-    variables: dict[str, Variable] = {}
-    for name in names:
-        for tags, source in sources.items():
-            if name not in source.declared:
-                continue
-            variable = _read_variable(name, source, index, used)
-            known = variables.setdefault(name, variable)
-            if (known.dtype, known.shape, known.data) != (
-                variable.dtype,
-                variable.shape,
-                variable.data,
-            ):
-                raise MalformedError(
-                    "two variants declare the variable otherwise",
-                    where=source.variant.graph.at(name),
-                )
-            known.trainable |= variable.trainable
-            known.was_ref |= variable.was_ref
-            known.variants.add(tags)
-    _report_dead_entries(index, used, report)
-    return variables, list(index.shards)
-
-
-def _read_variable(name: str, source: VariantSource, index: BundleIndex, used: _Used) -> Variable:
-    graph = source.variant.graph
-    definition = source.declared[name]
-    node = graph.node(name)
-    if node.op not in REFERENCE_VARIABLES | {RESOURCE_VARIABLE}:
-        raise MalformedError(
-            f"`variables` lists the node, but its op is {node.op}", where=graph.at(name)
-        )
-    save_slice = _save_slice(definition)
-    key = save_slice.full_name if save_slice else name
-    entry = index.entries.get(key)
-    if entry is None:
-        raise MalformedError(
-            f"the checkpoint has no value for the variable {key!r}", where=graph.at(name)
-        )
-    data, shape = _stored_value(entry, save_slice, name, graph)
-    used.setdefault(key, set()).add(save_slice.var_offset if save_slice else None)
-    dtype = graph.attr(node, "dtype").type
-    declared_shape = shape_from_proto(graph.attr(node, "shape").shape)
-    # Where a reference variable's shape was not validated, [] may stand for an unknown shape.
-    if declared_shape == () and node.op in REFERENCE_VARIABLES:
-        declared_shape = None
-    if entry.dtype != dtype or not _fits(shape, declared_shape):
-        raise MalformedError(
-            f"the graph says {dtype_name(dtype)} {declared_shape}, the checkpoint holds "
-            f"{dtype_name(entry.dtype)} {shape}",
-            where=graph.at(name),
-        )
-    return Variable(
-        name=name,
-        dtype=dtype,
-        shape=shape,
-        trainable=name in source.variant.trainable_variables,
-        data=data,
-        was_ref=node.op in REFERENCE_VARIABLES,
-        save_slice=save_slice,
-    )
-
-
-def _fits(shape: tuple[int, ...], declared: Shape) -> bool:
-    return declared is None or (
-        len(shape) == len(declared)
-        and all(wanted in (None, size) for size, wanted in zip(shape, declared, strict=True))
-    )
-
-
-def _save_slice(definition: tf_pb.VariableDef) -> SaveSlice | None:
-    if not definition.HasField("save_slice_info_def"):
-        return None
-    info = definition.save_slice_info_def
-    return SaveSlice(
-        info.full_name, tuple(info.full_shape), tuple(info.var_offset), tuple(info.var_shape)
-    )
-
-
-def _stored_value(
-    entry: Entry, save_slice: SaveSlice | None, name: str, graph: Graph
-) -> tuple[ByteRange, tuple[int, ...]]:
-    """Finds the bytes of a whole variable, or of the slice that a partition holds."""
-    if entry.data is not None:
-        # A partitioned variable of one part is saved whole.
-        if save_slice is None or entry.shape == save_slice.var_shape:
-            return entry.data, entry.shape
-        raise MalformedError(
-            "the graph holds a slice, the checkpoint a whole variable", where=graph.at(name)
-        )
-    if save_slice is None:
-        raise MalformedError(
-            "the checkpoint holds slices, the graph a whole variable", where=graph.at(name)
-        )
-    for part in entry.slices:
-        if part.offsets == save_slice.var_offset and part.shape == save_slice.var_shape:
-            return part.data, part.shape
-    raise MalformedError(
-        f"the checkpoint has no slice {save_slice.var_offset} of {save_slice.full_name!r}",
-        where=graph.at(name),
-    )
-
-
 # -- files ----------------------------------------------------------------------------------------
 
 
@@ -303,23 +179,6 @@ def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[st
                     where=source.variant.graph.at(node),
                 )
     return dict(sorted(assets.items()))
-
-
-def _report_dead_entries(index: BundleIndex, used: _Used, report: Report) -> None:
-    for key, entry in sorted(index.entries.items()):
-        offsets = used.get(key)
-        if offsets is None:
-            report.drop("checkpoint_entry", key, "no variable of any variant has this name")
-            continue
-        for part in entry.slices:
-            if part.offsets not in offsets:
-                place = ",".join(
-                    f"{offset}:{offset + size}"
-                    for offset, size in zip(part.offsets, part.shape, strict=True)
-                )
-                report.drop(
-                    "checkpoint_entry", f"{key}[{place}]", "no variable of any variant is this part"
-                )
 
 
 def _report_leftovers(directory: Path, shards: list[Path], report: Report) -> None:

@@ -1,6 +1,7 @@
 """What TensorFlow releases know of ops, as data.
 
-Each `tf-*.opset` file is the op registry of a real release, dumped by tools/dump_opset.py.
+Each `tf-*.opset` file is the op registry of a real release, each `tf-*.no-gradient.txt` names its
+ops without gradient; tools/dump_opset.py dumps both.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ def load_opset(release: str) -> Mapping[str, tf_pb.OpDef]:
     """
     data = Path(__file__).with_name(f"tf-{release}.opset").read_bytes()
     return {op.name: op for op in tf_pb.OpList.FromString(zlib.decompress(data)).op}
+
+
+@functools.cache
+def ops_without_gradient(release: str) -> frozenset[str]:
+    """Returns the ops through which taking a gradient raises in a TensorFlow release.
+
+    Ops that are registered as not differentiable are not among them: their gradient is None.
+    """
+    text = Path(__file__).with_name(f"tf-{release}.no-gradient.txt").read_text(encoding="utf-8")
+    return frozenset(text.split())
 
 
 class OpTable:

@@ -4,11 +4,13 @@ One pass a module. What runs, and in which order, is one visible tuple per direc
 """
 
 from bridge.passes._infra import Pass, run_passes
+from bridge.passes.call_functions import CallFunctions
 from bridge.passes.check_ops import CheckOps
 from bridge.passes.check_state import CheckState
 from bridge.passes.functional_control_flow import FunctionalControlFlow
 from bridge.passes.prune import Prune
 from bridge.passes.resource_state import ResourceState
+from bridge.passes.stop_gradients import StopGradients
 from bridge.passes.strip_placement import StripPlacement
 
 
@@ -22,9 +24,11 @@ def to_saved_model_passes(allowed_ops: frozenset[str] = frozenset()) -> tuple[Pa
         StripPlacement(),
         Prune(),
         CheckOps(allowed_ops),
+        CallFunctions(),
         ResourceState(),
         FunctionalControlFlow(),
         CheckState(),
+        StopGradients(),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.passes._functions import has_effect
-from bridge.passes._order import topological_order
+from bridge.passes._order import Readers, topological_order
 from bridge.proto import tf_pb
 
 State = frozenset[tuple[Tensor, bool]]
@@ -26,15 +26,16 @@ class BranchStates:
       predicates: of each Switch, past the Identity that tf.cond hangs before it.
       switches: by the state around their conditional and its predicate.
       merges: likewise.
-      order: position of each node of the graph.
+      order: position of each node of the region, and of what was added.
     """
 
-    def __init__(self, graph: Graph, region: Collection[str]):
+    def __init__(self, graph: Graph, region: Collection[str], readers: Readers):
         """Computes the states.
 
         Args:
           graph: the graph.
-          region: the nodes to look at; all others count as always alive.
+          region: the nodes to look at, in the order of the graph; all others count as always alive.
+          readers: of the graph.
 
         Raises:
           UnsupportedError: a Switch or Merge is not part of a conditional as tf.cond makes them.
@@ -45,11 +46,10 @@ class BranchStates:
         self.predicates: dict[str, Tensor] = {}
         self.switches: dict[tuple[State, Tensor], list[str]] = {}
         self.merges: dict[tuple[State, Tensor], list[str]] = {}
-        self.order = {name: index for index, name in enumerate(graph.nodes)}
-        for node in graph.nodes.values():
-            for tensor in graph.inputs(node):
-                if tensor.output == 1 and tensor.node in region:
-                    self._check_value_index(tensor, node.name)
+        self.order = {name: index for index, name in enumerate(region)}
+        self._check_value_indexes(
+            {name for name in region if graph.nodes[name].op == "Merge"}, readers
+        )
         for name in topological_order(graph, region):
             self._classify(graph.nodes[name])
         for state, names in self.by_state.items():
@@ -151,13 +151,17 @@ class BranchStates:
             hint=HINT,
         )
 
-    def _check_value_index(self, tensor: Tensor, reader: str) -> None:
-        if self.graph.node(tensor.node).op == "Merge":
-            raise UnsupportedError(
-                f"wants to know which branch {tensor.node!r} took",
-                where=self.graph.at(reader),
-                hint=HINT,
-            )
+    def _check_value_indexes(self, merges: set[str], readers: Readers) -> None:
+        # One node may read many Merges: each is looked at once.
+        found = {name for merge in merges for name in readers.names(merge)}
+        for name in sorted(found & self.graph.nodes.keys()):
+            for tensor in self.graph.inputs(self.graph.nodes[name]):
+                if tensor.output == 1 and tensor.node in merges:
+                    raise UnsupportedError(
+                        f"wants to know which branch {tensor.node!r} took",
+                        where=self.graph.at(name),
+                        hint=HINT,
+                    )
 
 
 def _contradicts(state: State) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from bridge.function_body import HandleData
+from bridge.attrs import HandleData, ints_tensor_attr, type_attr, variable_handle_data
 from bridge.graph import Graph, Tensor, parse_tensor
-from bridge.model import Shape, shape_to_proto
+from bridge.ops import RESOURCE_VARIABLE
 from bridge.proto import tf_pb
 
 # Ops that pass their first input on as it is. Merge counts: all its inputs hold the same handle.
@@ -74,12 +74,9 @@ def effects(graph: Graph, names: Iterable[str]) -> list[str]:
 def handle_data(graph: Graph, tensor: Tensor) -> HandleData:
     """Returns what a resource handle points to, if it can be followed to its VarHandleOp."""
     origin = _origin(graph, tensor)
-    if origin is None or origin.op != "VarHandleOp":
+    if origin is None or origin.op != RESOURCE_VARIABLE:
         return ()
-    data = tf_pb.ResourceHandleProto.DtypeAndShape(
-        dtype=graph.attr(origin, "dtype").type, shape=graph.attr(origin, "shape").shape
-    )
-    return (data,)
+    return variable_handle_data(graph.attr(origin, "dtype").type, graph.attr(origin, "shape").shape)
 
 
 def _origin(graph: Graph, tensor: Tensor) -> tf_pb.NodeDef | None:
@@ -93,13 +90,20 @@ def _origin(graph: Graph, tensor: Tensor) -> tf_pb.NodeDef | None:
     return None
 
 
-def is_small_const(graph: Graph, tensor: Tensor) -> bool:
+def is_small_const(graph: Graph, tensor: Tensor, keep: Collection[str]) -> bool:
     """True for a Const that a function had better hold itself than get as an argument.
 
     As a Const, a shape or an axis still tells TensorFlow static shapes.
+
+    Args:
+      graph: the graph.
+      tensor: what the function reads.
+      keep: Consts that must stay where they are.
     """
     node = graph.node(tensor.node)
-    return node.op == "Const" and not node.input and node.ByteSize() <= _SMALL_CONST
+    if node.op != "Const" or node.input or node.name in keep:
+        return False
+    return node.ByteSize() <= _SMALL_CONST
 
 
 def last_name(name: str) -> str:
@@ -107,49 +111,9 @@ def last_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-# -- attributes ------------------------------------------------------------------------------
-
-
-def type_attr(dtype: int) -> tf_pb.AttrValue:
-    """An attribute of kind `type`."""
-    return tf_pb.AttrValue(type=dtype)  # type: ignore[arg-type]  # DataType members are ints
-
-
-def types_attr(dtypes: Sequence[int]) -> tf_pb.AttrValue:
-    """An attribute of kind `list(type)`."""
-    return tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue(type=dtypes))  # type: ignore[arg-type]
-
-
-def shapes_attr(shapes: Sequence[Shape]) -> tf_pb.AttrValue:
-    """An attribute of kind `list(shape)`."""
-    protos = [shape_to_proto(shape) for shape in shapes]
-    return tf_pb.AttrValue(list=tf_pb.AttrValue.ListValue(shape=protos))
-
-
-def function_attr(name: str) -> tf_pb.AttrValue:
-    """An attribute of kind `func`."""
-    return tf_pb.AttrValue(func=tf_pb.NameAttrList(name=name))
-
-
-def int_attr(value: int) -> tf_pb.AttrValue:
-    """An attribute of kind `int`."""
-    return tf_pb.AttrValue(i=value)
-
-
-def bool_attr(value: bool) -> tf_pb.AttrValue:
-    """An attribute of kind `bool`."""
-    return tf_pb.AttrValue(b=value)
-
-
 def add_int_const(graph: Graph, name: str, values: int | Sequence[int]) -> str:
     """Adds an int32 Const, scalar or vector; returns its name, made unique."""
     name = graph.unique_name(name)
-    if isinstance(values, int):
-        proto = tf_pb.TensorProto(dtype=tf_pb.DT_INT32, int_val=[values])
-    else:
-        proto = tf_pb.TensorProto(dtype=tf_pb.DT_INT32, int_val=values)
-        proto.tensor_shape.dim.add(size=len(values))
-    proto.tensor_shape.SetInParent()
-    value = tf_pb.AttrValue(tensor=proto)
+    value = ints_tensor_attr(tf_pb.DT_INT32, values)
     graph.add("Const", name, dtype=type_attr(tf_pb.DT_INT32), value=value)
     return name

@@ -8,14 +8,13 @@ and a function that only reads is stateless.
 
 from __future__ import annotations
 
-from bridge.graph import Graph, parse_tensor
-from bridge.passes._functions import type_attr
+from bridge.attrs import type_attr
+from bridge.graph import Consumers, Graph, parse_tensor
+from bridge.ops import RESOURCE_VARIABLE
 from bridge.proto import tf_pb
 
 _GATES = frozenset({"Enter", "Identity", "Switch"})
 _HARMLESS = frozenset({"ReadVariableOp", "ResourceGather", "VariableShape", "VarIsInitializedOp"})
-
-_Consumers = dict[str, list[tuple[tf_pb.NodeDef, int]]]
 
 
 def hoist_reads(graph: Graph) -> None:
@@ -25,8 +24,9 @@ def hoist_reads(graph: Graph) -> None:
     Switches and Enters before it pass on the value. A variable that is written anywhere in the
     graph stays as it is, and so does a Switch or Enter whose handle serves something else too.
     """
-    consumers = graph.consumers()
-    for variable in [node for node in graph.nodes.values() if node.op == "VarHandleOp"]:
+    variables = [node for node in graph.nodes.values() if node.op == RESOURCE_VARIABLE]
+    consumers = graph.consumers() if variables else {}
+    for variable in variables:
         gates = [
             node
             for node, position in consumers[variable.name]
@@ -36,7 +36,7 @@ def hoist_reads(graph: Graph) -> None:
             _hoist(graph, variable, gates, consumers)
 
 
-def _is_constant(name: str, consumers: _Consumers) -> bool:
+def _is_constant(name: str, consumers: Consumers) -> bool:
     stack = [name]
     while stack:
         for node, position in consumers[stack.pop()]:
@@ -50,7 +50,7 @@ def _is_constant(name: str, consumers: _Consumers) -> bool:
 
 
 def _hoist(
-    graph: Graph, variable: tf_pb.NodeDef, gates: list[tf_pb.NodeDef], consumers: _Consumers
+    graph: Graph, variable: tf_pb.NodeDef, gates: list[tf_pb.NodeDef], consumers: Consumers
 ) -> None:
     dtype = graph.attr(variable, "dtype")
     value = ""
@@ -77,7 +77,7 @@ def _hoist(
             node.attr.pop("_output_shapes", None)
 
 
-def _behind(graph: Graph, gate: tf_pb.NodeDef, consumers: _Consumers) -> list[tf_pb.NodeDef] | None:
+def _behind(graph: Graph, gate: tf_pb.NodeDef, consumers: Consumers) -> list[tf_pb.NodeDef] | None:
     """Returns a gate and all it leads to, or None where a value would not serve instead."""
     behind = [gate]
     for node in behind:  # grows while it runs

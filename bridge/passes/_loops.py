@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor
-from bridge.passes._order import topological_order
+from bridge.passes._order import Readers, topological_order
 from bridge.proto import tf_pb
 
-Frame = tuple[str, ...]
-"""Names of the frames around a node, outermost first."""
+Frame = tuple[bytes, ...]
+"""Names of the frames around a node, outermost first; any bytes will do for TensorFlow."""
 
 HINT = "export the module again with plain tf.while_loop loops, or without them"
 
@@ -27,13 +28,13 @@ def find_frames(graph: Graph) -> dict[Frame, list[str]]:
             longer, shorter = (frame, around) if len(frame) > len(around) else (around, frame)
             if longer[: len(shorter)] != shorter:
                 raise UnsupportedError(
-                    f"takes values from inside two loops, {longer[-1]!r} and {shorter[-1]!r}",
+                    f"takes values from inside two loops, {_text(longer)!r} and {_text(shorter)!r}",
                     where=graph.at(name),
                     hint=HINT,
                 )
             around = longer
         if node.op == "Enter":
-            around = (*around, graph.attr(node, "frame_name").s.decode())
+            around = (*around, graph.attr(node, "frame_name").s)
         elif node.op == "Exit":
             if not around:
                 raise UnsupportedError("leaves no loop", where=graph.at(name), hint=HINT)
@@ -80,13 +81,14 @@ class Loop:
     members: list[str]
 
 
-def read_loop(graph: Graph, frame: Frame, names: list[str]) -> Loop:
+def read_loop(graph: Graph, frame: Frame, names: list[str], readers: Readers) -> Loop:
     """Takes a loop apart.
 
     Args:
       graph: the graph.
       frame: the loop's frame.
       names: the nodes in it.
+      readers: of the graph.
 
     Raises:
       UnsupportedError: it is not built as tf.while_loop builds it.
@@ -96,11 +98,11 @@ def read_loop(graph: Graph, frame: Frame, names: list[str]) -> Loop:
     conditions = [node for node in nodes if node.op == "LoopCond"]
     if len(conditions) != 1:
         raise UnsupportedError(
-            f"the loop {frame[-1]!r} has {len(conditions)} LoopCond nodes instead of one",
+            f"the loop {_text(frame)!r} has {len(conditions)} LoopCond nodes instead of one",
             where=graph.at(next(iter(enters), names[0])),
             hint=HINT,
         )
-    by_merge = _loop_vars(graph, nodes, conditions[0].name)
+    by_merge = _loop_vars(graph, nodes, conditions[0].name, readers)
     taken = {conditions[0].name}
     for var in by_merge.values():
         taken |= {var.enter.name, var.merge.name, var.next_iteration.name}
@@ -118,7 +120,7 @@ def read_loop(graph: Graph, frame: Frame, names: list[str]) -> Loop:
             )
     order = {name: index for index, name in enumerate(enters)}
     return Loop(
-        scope=_scope(frame[-1]),
+        scope=_scope(_text(frame)),
         loop_vars=sorted(by_merge.values(), key=lambda var: order[var.enter.name]),
         invariants=invariants,
         condition=parse_tensor(conditions[0].input[0]),
@@ -127,14 +129,21 @@ def read_loop(graph: Graph, frame: Frame, names: list[str]) -> Loop:
     )
 
 
-def _loop_vars(graph: Graph, nodes: list[tf_pb.NodeDef], condition: str) -> dict[str, LoopVar]:
+def _loop_vars(
+    graph: Graph, nodes: list[tf_pb.NodeDef], condition: str, readers: Readers
+) -> dict[str, LoopVar]:
     """Returns the loop variables by the name of their Merge."""
     by_merge: dict[str, LoopVar] = {}
+    own = {node.name for node in nodes}
     for node in nodes:
         if node.op == "Merge":
             inputs = [graph.node(t.node) for t in graph.inputs(node) if not t.is_control]
             if sorted(source.op for source in inputs) == ["Enter", "NextIteration"]:
                 enter, following = sorted(inputs, key=lambda source: source.op)
+                if enter.name not in own or following.name not in own:
+                    raise UnsupportedError(
+                        "joins values of two loops", where=graph.at(node.name), hint=HINT
+                    )
                 by_merge[node.name] = LoopVar(enter, node, following)
     if not by_merge:
         raise UnsupportedError(
@@ -150,15 +159,20 @@ def _loop_vars(graph: Graph, nodes: list[tf_pb.NodeDef], condition: str) -> dict
                     hint=HINT,
                 )
             by_merge[data.node].switches.append(node)
-    owner = {switch.name: var for var in by_merge.values() for switch in var.switches}
-    for node in graph.nodes.values():
-        if node.op == "Exit":
-            source = parse_tensor(node.input[0])
-            if source.node in owner and source.output == 0:
-                owner[source.node].exits.append(node)
+    for var in by_merge.values():
+        for switch in var.switches:
+            for node in readers.of(switch.name):
+                if node.op == "Exit" and parse_tensor(node.input[0]) == Tensor(switch.name, 0):
+                    var.exits.append(node)
     return by_merge
 
 
+def _text(frame: Frame) -> str:
+    return frame[-1].decode(errors="replace")
+
+
 def _scope(frame_name: str) -> str:
+    """Returns the scope that a loop was made in, in letters that a node's name may have."""
     # tf.while_loop calls its frame `SCOPE/while_context`.
-    return frame_name.removesuffix("while_context").rstrip("/") or "while"
+    scope = frame_name.removesuffix("while_context").rstrip("/")
+    return re.sub(r"[^A-Za-z0-9_./-]", "_", scope).lstrip("_/-") or "while"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from bridge.errors import UnsupportedError
-from bridge.graph import LOOP_BACK_EDGE, Graph
+from bridge.graph import Graph
+from bridge.proto import tf_pb
 
 
 def topological_order(graph: Graph, names: Collection[str]) -> list[str]:
@@ -18,31 +19,48 @@ def topological_order(graph: Graph, names: Collection[str]) -> list[str]:
     Raises:
       UnsupportedError: there is a cycle.
     """
-    members = dict.fromkeys(names)
-    missing: dict[str, int] = {}
-    followers: dict[str, list[str]] = {name: [] for name in members}
-    for name in members:
-        node = graph.nodes[name]
-        sources = [t.node for t in graph.inputs(node) if t.node in members]
-        if node.op in ("Merge", "RefMerge"):
-            sources = [s for s in sources if graph.nodes[s].op not in LOOP_BACK_EDGE]
-        missing[name] = len(sources)
-        for source in sources:
-            followers[source].append(name)
-    order = [name for name, count in missing.items() if count == 0]
-    for name in order:  # grows while it runs
-        for follower in followers[name]:
-            missing[follower] -= 1
-            if missing[follower] == 0:
-                order.append(follower)
-    if len(order) < len(members):
-        stuck = next(name for name, count in missing.items() if count)
+    order = graph.topological_order(names)
+    if len(order) < len(names):
+        sorted_names = set(order)
+        stuck = next(name for name in names if name not in sorted_names)
         raise UnsupportedError(
             "its control flow is not that of plain tf.cond and tf.while_loop calls: it depends on "
             "its own result",
             where=graph.at(stuck),
         )
     return order
+
+
+class Readers:
+    """Which nodes read a node, kept up to date while a graph changes.
+
+    `Graph.consumers` walks over the whole graph, which is too much for every loop of many.
+    """
+
+    def __init__(self, graph: Graph):
+        """Takes in all nodes of the graph."""
+        self._graph = graph
+        self._of: dict[str, dict[str, None]] = {}
+        for node in graph.nodes.values():
+            self.add(node)
+
+    def add(self, node: tf_pb.NodeDef) -> None:
+        """Takes in a node that is new or has a new input; lost inputs are noticed anyway."""
+        for tensor in self._graph.inputs(node):
+            self._of.setdefault(tensor.node, {})[node.name] = None
+
+    def names(self, name: str) -> Iterable[str]:
+        """Returns the names of the nodes that read a node, or once did; some may be gone."""
+        return self._of.get(name, {}).keys()
+
+    def of(self, name: str) -> list[tf_pb.NodeDef]:
+        """Returns the nodes that read a node or wait for it; it may itself be gone already."""
+        nodes = (self._graph.nodes.get(reader) for reader in self.names(name))
+        return [
+            node
+            for node in nodes
+            if node is not None and any(t.node == name for t in self._graph.inputs(node))
+        ]
 
 
 class Components:

@@ -36,6 +36,8 @@ _BROADCAST = frozenset({
     "Pow", "RealDiv", "SquaredDifference", "Sub"
 })
 # fmt: on
+_BATCH_NORM = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+_BY_INPUTS = _SAME | _BROADCAST
 _REDUCE = frozenset({"All", "Any", "Max", "Mean", "Min", "Prod", "Sum"})
 _POOL = frozenset({"AvgPool", "MaxPool"})
 _CONV = frozenset({"Conv2D", "DepthwiseConv2dNative"})
@@ -49,7 +51,10 @@ def common_shape(first: Shape, second: Shape) -> Shape:
 
 
 def invariant_shapes(
-    graph: Graph, loop_vars: Sequence[tuple[Tensor, tuple[Tensor, ...], Tensor]]
+    graph: Graph,
+    loop_vars: Sequence[tuple[Tensor, tuple[Tensor, ...], Tensor]],
+    outside: ShapeReader,
+    entered: dict[Tensor, Shape],
 ) -> list[Shape]:
     """Returns the shapes that loop variables keep over all iterations.
 
@@ -57,17 +62,16 @@ def invariant_shapes(
       graph: the graph.
       loop_vars: for each, its value before the loop, the tensors that hold it inside, and its
         value after one iteration.
+      outside: knows the shapes outside of the loop.
+      entered: the shapes of what comes into the loop.
     """
-    reader = ShapeReader(graph)
-    shapes = [reader.shape(start) for start, _, _ in loop_vars]
+    shapes = [outside.shape(start) for start, _, _ in loop_vars]
     # If the body keeps the shapes that the loop starts with, induction does the rest; if not, what
     # it keeps may be less, and the others may have relied on it.
     while True:
-        known = {
-            tensor: shape
-            for (_, inside, _), shape in zip(loop_vars, shapes, strict=True)
-            for tensor in inside
-        }
+        known = dict(entered)
+        for (_, inside, _), shape in zip(loop_vars, shapes, strict=True):
+            known.update(dict.fromkeys(inside, shape))
         reader = ShapeReader(graph, known)
         kept = [
             common_shape(shape, reader.shape(result))
@@ -99,6 +103,10 @@ class ShapeReader:
         self._graph = graph
         self._known: dict[Tensor, Shape] = dict(known or {})
 
+    def __contains__(self, tensor: Tensor) -> bool:
+        """True if the shape of a tensor was given, or asked for."""
+        return tensor in self._known
+
     def shape(self, tensor: Tensor) -> Shape:
         """Returns the static shape of a tensor."""
         # Without recursion: the graph may be deeper than Python's stack.
@@ -114,7 +122,8 @@ class ShapeReader:
             else:
                 entered.add(current)
                 node = self._graph.nodes.get(current.node)
-                if node is not None and node.op != "Merge":
+                # Past an op whose shape does not follow from its inputs, the walk would be in vain.
+                if node is not None and (node.op in _BY_INPUTS or node.op in self._by_op):
                     inputs = [t for t in self._graph.inputs(node) if not t.is_control]
                     stack += [t for t in inputs if t not in self._known and t not in entered]
         return self._known[tensor]
@@ -124,7 +133,7 @@ class ShapeReader:
         if node is None:
             return None
         inputs = [t for t in self._graph.inputs(node) if not t.is_control]
-        # An input on a cycle is not known yet.
+        # An input on a cycle is not known yet, and none is that the op has no need of.
         shapes = [self._known.get(t) for t in inputs]
         try:
             return self._infer_node(node, tensor.output, inputs, shapes)
@@ -135,7 +144,7 @@ class ShapeReader:
         self, node: tf_pb.NodeDef, output: int, inputs: list[Tensor], shapes: list[Shape]
     ) -> Shape:
         op = node.op
-        if op.startswith("FusedBatchNorm") and output > 0:
+        if op in _BATCH_NORM and output > 0:
             return shapes[1] if output < 5 else None
         if op in _SAME:
             return shapes[0]

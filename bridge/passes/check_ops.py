@@ -59,21 +59,10 @@ class CheckOps(VariantPass):
         """Checks one variant; returns 0, for it changes nothing."""
         graph = variant.graph
         self._check_table_files(variant)
-        gradients: dict[str, str] = {}
         for node in _all_nodes(graph):
             self._check_op(graph, node)
             self._check_safety(graph, node)
-            if "_gradient_op_type" in node.attr:
-                gradient = node.attr["_gradient_op_type"].s.decode(errors="replace")
-                gradients.setdefault(gradient, node.name)
-        for gradient, node_name in gradients.items():
-            report.drop(
-                "custom_gradient",
-                gradient,
-                "it was Python code of the exporter; inference is not affected, taking a gradient "
-                "through the node raises, as in the old client",
-                graph.at(node_name),
-            )
+        _report_gradients(graph, report)
         return 0
 
     def _check_op(self, graph: Graph, node: tf_pb.NodeDef) -> None:
@@ -149,3 +138,29 @@ def _all_nodes(graph: Graph) -> Iterator[tf_pb.NodeDef]:
     yield from graph.nodes.values()
     for function in graph.functions.values():
         yield from function.node_def
+
+
+def _report_gradients(graph: Graph, report: Report) -> None:
+    """Names the gradients that the exporter's program had, and a SavedModel can't hold."""
+    python: dict[str, str] = {}
+    for node in _all_nodes(graph):
+        if "_gradient_op_type" in node.attr:
+            gradient = node.attr["_gradient_op_type"].s.decode(errors="replace")
+            if not graph.ops.in_release(gradient):
+                python.setdefault(gradient, node.name)
+    for gradient, node_name in python.items():
+        report.drop(
+            "custom_gradient",
+            gradient,
+            "it was Python code of the exporter; inference is not affected, taking a gradient "
+            "through the node raises, as in the old client",
+            graph.at(node_name),
+        )
+    for definition in graph.gradients:
+        report.drop(
+            "custom_gradient",
+            definition.function_name,
+            f"function {definition.gradient_func!r} was its gradient; TF2 differentiates the "
+            "function itself instead",
+            graph.where,
+        )

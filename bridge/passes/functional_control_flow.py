@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bridge.attrs import type_attr
 from bridge.errors import UnsupportedError
-from bridge.graph import parse_tensor
+from bridge.graph import Tensor, parse_tensor
 from bridge.model import Variant
+from bridge.ops import RESOURCE_VARIABLE, V1_CONTROL_FLOW
 from bridge.passes._infra import VariantPass
 from bridge.report import Report
-
-V1_CONTROL_FLOW = frozenset({"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"})
 
 
 class FunctionalControlFlow(VariantPass):
@@ -23,7 +23,10 @@ class FunctionalControlFlow(VariantPass):
     2. Loops become While, inner ones first.
     3. Conditionals, also those in the bodies of loops, become If.
     4. An update op that moved into a branch is replaced by the If that holds it.
-    5. An output of a signature that moved into a branch is refused by name.
+    5. Paths of assets and handles of variables stay outside, even if a branch or a loop made them:
+       the functions get them as arguments, for only a body of the main graph can capture them.
+    6. The outputs of a loop with `back_prop=False` become StopGradient.
+    7. An output of a signature that moved into a branch is refused by name.
     """
 
     name: ClassVar[str] = "functional-control-flow"
@@ -39,13 +42,15 @@ class FunctionalControlFlow(VariantPass):
         from bridge.passes.functionalize_while import functionalize_while
         from bridge.passes.tensor_arrays import lower_tensor_arrays
 
+        self._lift_state(variant)
         changed = lower_tensor_arrays(graph)
         for functionalize in (functionalize_while, functionalize_cond):
-            result = functionalize(graph)
+            result = functionalize(graph, keep=variant.assets)
             changed += result.count
-            variant.update_ops = list(
-                dict.fromkeys(result.moved.get(name, name) for name in variant.update_ops)
-            )
+            variant.update_ops = {
+                name: result.moved.get(node, node) for name, node in variant.update_ops.items()
+            }
+        self._stop_gradients(variant)
         self._check_targets(variant)
         for node in graph.nodes.values():
             if node.op in V1_CONTROL_FLOW:
@@ -54,6 +59,39 @@ class FunctionalControlFlow(VariantPass):
                     where=graph.at(node.name),
                 )
         return changed
+
+    def _stop_gradients(self, variant: Variant) -> None:
+        """Keeps gradients out of loops with `back_prop=False`.
+
+        An Exit is an Identity by now, in the main graph or in a body.
+        """
+        graph = variant.graph
+        bodies = (node for function in graph.functions.values() for node in function.node_def)
+        for node in (*graph.nodes.values(), *bodies):
+            if node.name in variant.undifferentiated and node.op == "Identity":
+                node.op = "StopGradient"
+
+    def _lift_state(self, variant: Variant) -> None:
+        """Takes what a body captures out of branches and loops.
+
+        Such a node has no data inputs: it is inside because it waits for something there. An
+        Identity waits in its place, so that what reads it stays inside.
+        """
+        graph = variant.graph
+        lifted = [
+            node
+            for node in graph.nodes.values()
+            if node.input and (node.name in variant.assets or node.op == RESOURCE_VARIABLE)
+        ]
+        consumers = graph.consumers() if lifted else {}
+        for node in lifted:
+            name = graph.unique_name(f"{node.name}/Identity")
+            for consumer, position in consumers[node.name]:
+                tensor = parse_tensor(consumer.input[position])
+                consumer.input[position] = str(tensor._replace(node=name))
+            dtype = type_attr(graph.output(Tensor(node.name, 0)).dtype)
+            graph.add("Identity", name, [node.name, *node.input], T=dtype)
+            del node.input[:]
 
     def _check_targets(self, variant: Variant) -> None:
         """Refuses to give a tensor that only one branch of a conditional computes."""

@@ -22,31 +22,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from bridge.attrs import bool_attr, function_attr, shapes_attr, type_attr, types_attr
 from bridge.errors import UnsupportedError
-from bridge.function_body import FunctionArg, build_function, unique_function_name
+from bridge.function_body import FunctionArg, build_function
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape
 from bridge.passes._branch_states import HINT, BranchStates, State
 from bridge.passes._functions import (
     Functionalized,
-    bool_attr,
     effects,
     follow,
-    function_attr,
     handle_data,
     is_small_const,
     last_name,
-    shapes_attr,
-    type_attr,
-    types_attr,
 )
 from bridge.passes._hoist_reads import hoist_reads
-from bridge.passes._order import Components, topological_order
+from bridge.passes._order import Components, Readers, topological_order
 from bridge.passes._shapes import ShapeReader, common_shape
 from bridge.proto import tf_pb
 
 
-def functionalize_cond(graph: Graph) -> Functionalized:
+def functionalize_cond(graph: Graph, keep: Collection[str] = ()) -> Functionalized:
     """Turns every v1 conditional outside of v1 loops into an If or a StatelessIf.
 
     Loops must have been turned before (`functionalize_while`, which also does the conditionals
@@ -54,6 +50,7 @@ def functionalize_cond(graph: Graph) -> Functionalized:
 
     Args:
       graph: is changed.
+      keep: Consts outside of branches that branches must not have copies of.
 
     Returns:
       How many conditionals there were, and where the nodes of their branches are now.
@@ -63,18 +60,33 @@ def functionalize_cond(graph: Graph) -> Functionalized:
     """
     hoist_reads(graph)
     moved: dict[str, str] = {}
-    added = functionalize_region(graph, list(graph.nodes), moved)
+    added: list[str] = []
+    if _has_conditional(graph, graph.nodes):
+        region = list(graph.nodes)
+        added = functionalize_region(graph, region, moved, Readers(graph), ShapeReader(graph), keep)
     return Functionalized(len(added), follow(moved))
 
 
-def functionalize_region(graph: Graph, region: Collection[str], moved: dict[str, str]) -> list[str]:
+def functionalize_region(
+    graph: Graph,
+    region: Collection[str],
+    moved: dict[str, str],
+    readers: Readers,
+    shapes: ShapeReader,
+    keep: Collection[str],
+) -> list[str]:
     """Turns the conditionals among some nodes of a graph.
+
+    Takes time in proportion to the region, not to the graph: there may be many loops.
 
     Args:
       graph: is changed.
-      region: the nodes to look at, without the Switches and Merges that belong to a loop; all
-        others count as always alive.
+      region: the nodes to look at, in the order of the graph, without the Switches and Merges that
+        belong to a loop; all others count as always alive.
       moved: gets an entry for every node that is gone.
+      readers: of the graph; is kept up to date.
+      shapes: knows the shapes of what comes into the region.
+      keep: Consts that branches must not have copies of.
 
     Returns:
       The Ifs that were added.
@@ -82,44 +94,60 @@ def functionalize_region(graph: Graph, region: Collection[str], moved: dict[str,
     Raises:
       UnsupportedError: a Switch or Merge is not part of a conditional as tf.cond makes them.
     """
-    if not any(graph.nodes[name].op in ("Switch", "Merge") for name in region):
+    if not _has_conditional(graph, region):
         return []
-    return _Region(graph, dict.fromkeys(region), moved).run()
+    return _Region(graph, dict.fromkeys(region), moved, readers, shapes, keep).run()
+
+
+def _has_conditional(graph: Graph, region: Iterable[str]) -> bool:
+    return any(graph.nodes[name].op in ("Switch", "Merge") for name in region)
 
 
 class _Region:
     """The conditionals of one loop body, or of the graph outside of loops."""
 
-    def __init__(self, graph: Graph, region: Collection[str], moved: dict[str, str]):
+    def __init__(
+        self,
+        graph: Graph,
+        region: Collection[str],
+        moved: dict[str, str],
+        readers: Readers,
+        shapes: ShapeReader,
+        keep: Collection[str],
+    ):
         self.graph = graph
         self.moved = moved
-        self.known = BranchStates(graph, region)
-        self.shapes = ShapeReader(graph)
-        self.waiting: dict[str, dict[str, None]] = {}  # node to its consumers by control edge
+        self.readers = readers
+        self.shapes = shapes
+        self.keep = keep
+        self.known = BranchStates(graph, region, readers)
         self.added: list[str] = []
-        for node in graph.nodes.values():
-            for tensor in graph.inputs(node):
-                if tensor.is_control:
-                    self.waiting.setdefault(tensor.node, {})[node.name] = None
+        self.gone: list[str] = []
 
     def run(self) -> list[str]:
         """Turns all conditionals of the region, innermost first."""
         for around, predicate in self.known.pairs():
+            starts = set(self.known.switches.get((around, predicate), ()))
+            ends = set(self.known.merges.get((around, predicate), ()))
             for component in self._components(around, predicate):
-                self._convert(around, predicate, component)
+                merges = [n for n in component if n in ends]
+                switches = [n for n in component if n in starts]
+                inside = [n for n in component if n not in ends and n not in starts]
+                self._convert(around, predicate, merges, switches, inside)
         self._check_result()
         return self.added
 
     def _check_result(self) -> None:
-        for node in self.graph.nodes.values():
-            for tensor in self.graph.inputs(node):
-                if tensor.node in self.moved and tensor.node not in self.graph.nodes:
-                    raise UnsupportedError(
-                        f"needs {str(tensor)!r} from inside a conditional, not by way of its Merge",
-                        where=self.graph.at(node.name),
-                        hint=HINT,
-                    )
-        topological_order(self.graph, self.graph.nodes)
+        for name in self.gone:
+            if name in self.graph.nodes:
+                continue  # an If has the name now
+            for node in self.readers.of(name):
+                raise UnsupportedError(
+                    f"needs {name!r} from inside a conditional, not by way of its Merge",
+                    where=self.graph.at(node.name),
+                    hint=HINT,
+                )
+        topological_order(self.graph, self.known.states)
 
     def _components(self, around: State, predicate: Tensor) -> list[list[str]]:
         switches = self.known.switches.get((around, predicate), [])
@@ -141,16 +169,21 @@ class _Region:
                 components.join(name, by_identity.setdefault(source, name))
         return components.groups(self.known.order)
 
-    def _convert(self, around: State, predicate: Tensor, component: list[str]) -> None:
+    def _convert(
+        self,
+        around: State,
+        predicate: Tensor,
+        merges: list[str],
+        switches: list[str],
+        inside: list[str],
+    ) -> None:
+        """Turns one conditional, given by its Merges, its Switches and what is in the branches."""
         graph = self.graph
-        ends = set(self.known.merges.get((around, predicate), ()))
-        starts = set(self.known.switches.get((around, predicate), ()))
-        merges = [n for n in component if n in ends]
-        switches = [n for n in component if n in starts]
-        inside = [n for n in component if n not in ends and n not in starts]
         if not switches:
             raise UnsupportedError(
-                "its conditional has no Switch of its own", where=graph.at(component[0]), hint=HINT
+                "its conditional has no Switch of its own",
+                where=graph.at((merges or inside)[0]),
+                hint=HINT,
             )
         self._drop_pivots(inside, merges, switches)
         if not merges and not effects(graph, inside):
@@ -168,7 +201,7 @@ class _Region:
             shapes.append([self.shapes.shape(tensor) for _, tensor in outputs])
             function = build_function(
                 graph,
-                unique_function_name(graph, f"{name}_{'true' if way else 'false'}"),
+                graph.unique_function_name(f"{name}_{'true' if way else 'false'}"),
                 [*consts, *branch],
                 args,
                 outputs=outputs,
@@ -178,7 +211,7 @@ class _Region:
             functions.append(function.signature.name)
         stateful = any(graph.functions[f].signature.is_stateful for f in functions)
         condition = self._nearest_predicate(switches)
-        graph.add(
+        node = graph.add(
             "If" if stateful else "StatelessIf",
             name,
             [str(tensor) for tensor in (condition, *sources, *controls)],
@@ -190,7 +223,8 @@ class _Region:
             output_shapes=shapes_attr([common_shape(*pair) for pair in zip(*shapes, strict=True)]),
             _lower_using_switch_merge=bool_attr(True),
         )
-        self._replace(around, name, merges, [*inside, *switches], controls)
+        self.readers.add(node)
+        self._replace(around, name, merges, [*inside, *switches])
 
     def _nearest_predicate(self, switches: list[str]) -> Tensor:
         """Returns the predicate as most Switches read it: `pred_id`, where there is one."""
@@ -217,7 +251,11 @@ class _Region:
         for tensor in self.graph.inputs(self.graph.nodes[merge]):
             if not tensor.is_control and (predicate, way) in self.known.edge_state(tensor):
                 return tensor
-        raise AssertionError(merge)  # _merge_state has seen both
+        raise UnsupportedError(
+            "its conditional is part of another one in a way that is not understood",
+            where=self.graph.at(merge),
+            hint=HINT,
+        )
 
     def _drop_pivots(self, inside: list[str], merges: list[str], switches: list[str]) -> None:
         """Drops the nodes that are there only to be waited for.
@@ -253,9 +291,10 @@ class _Region:
                 source = tensor
                 if tensor.node in cut:
                     source = parse_tensor(self.graph.nodes[tensor.node].input[0])
-                if is_small_const(self.graph, source):
+                if is_small_const(self.graph, source, self.keep):
                     consts[source.node] = None
                     node.input[position] = str(source)
+                    self.readers.add(node)
         return list(consts)
 
     def _arguments(
@@ -299,14 +338,7 @@ class _Region:
             node.input[:] = kept
         return list(controls)
 
-    def _replace(
-        self,
-        around: State,
-        name: str,
-        merges: list[str],
-        gone: list[str],
-        controls: Iterable[Tensor],
-    ) -> None:
+    def _replace(self, around: State, name: str, merges: list[str], gone: list[str]) -> None:
         """Puts the If in the place of the conditional."""
         graph = self.graph
         for position, merge in enumerate(merges):
@@ -315,9 +347,8 @@ class _Region:
             node.op = "Identity"
             node.attr.pop("N", None)
             node.input[:] = [str(Tensor(name, position)), *waits]
+            self.readers.add(node)
         self.known.add(name, around, after=(merges or gone)[0])
-        for tensor in controls:
-            self.waiting.setdefault(tensor.node, {})[name] = None
         self._remove(gone, name)
         self.added.append(name)
 
@@ -327,14 +358,15 @@ class _Region:
             del self.graph.nodes[old]
             self.known.remove(old)
             self.moved[old] = successor
+            self.gone.append(old)
         for old in gone:
-            for name in self.waiting.pop(old, ()):
-                if name in self.graph.nodes and name != successor:
-                    redirect_control(self.graph.nodes[name], old, successor)
-                    self.waiting.setdefault(successor, {})[name] = None
+            redirect_controls(self.readers, old, successor)
 
 
-def redirect_control(node: tf_pb.NodeDef, old: str, new: str) -> None:
-    """Lets a node wait for `new` instead of `old`, once."""
-    inputs = [text for text in node.input if text not in (f"^{old}", f"^{new}")]
-    node.input[:] = [*inputs, f"^{new}"]
+def redirect_controls(readers: Readers, old: str, new: str) -> None:
+    """Lets all nodes that wait for `old` wait for `new` instead, once."""
+    for node in readers.of(old):
+        if f"^{old}" in node.input and node.name != new:
+            inputs = [text for text in node.input if text not in (f"^{old}", f"^{new}")]
+            node.input[:] = [*inputs, f"^{new}"]
+            readers.add(node)

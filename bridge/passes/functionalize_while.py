@@ -19,35 +19,32 @@ hold functional control flow. Each Exit becomes an Identity of the same name.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from bridge.attrs import bool_attr, function_attr, int_attr, shapes_attr, type_attr, types_attr
 from bridge.errors import UnsupportedError
-from bridge.function_body import FunctionArg, build_function, unique_function_name
+from bridge.function_body import FunctionArg, build_function
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape
 from bridge.passes._functions import (
     Functionalized,
     add_int_const,
-    bool_attr,
     effects,
     follow,
-    function_attr,
     handle_data,
     has_effect,
-    int_attr,
     is_small_const,
     last_name,
-    shapes_attr,
-    type_attr,
-    types_attr,
 )
 from bridge.passes._hoist_reads import hoist_reads
-from bridge.passes._loops import HINT, Loop, LoopVar, find_frames, read_loop
-from bridge.passes._order import topological_order
+from bridge.passes._loops import HINT, Frame, Loop, LoopVar, find_frames, read_loop
+from bridge.passes._order import Readers, topological_order
 from bridge.passes._shapes import ShapeReader, invariant_shapes
-from bridge.passes.functionalize_cond import functionalize_region, redirect_control
+from bridge.passes.functionalize_cond import functionalize_region, redirect_controls
 from bridge.proto import tf_pb
 
 
-def functionalize_while(graph: Graph) -> Functionalized:
+def functionalize_while(graph: Graph, keep: Collection[str] = ()) -> Functionalized:
     """Turns every v1 loop into a While or a StatelessWhile, and the conditionals inside loops.
 
     Conditionals outside of loops stay (`functionalize_cond`). The functions are added to
@@ -55,6 +52,7 @@ def functionalize_while(graph: Graph) -> Functionalized:
 
     Args:
       graph: is changed.
+      keep: Consts outside of loops that the functions must not have copies of.
 
     Returns:
       How many loops, and conditionals inside loops, there were, and where their nodes are now.
@@ -67,26 +65,53 @@ def functionalize_while(graph: Graph) -> Functionalized:
     hoist_reads(graph)
     frames = find_frames(graph)
     moved: dict[str, str] = {}
+    readers = Readers(graph)
+    shapes: dict[Frame, ShapeReader] = {}
     count = 0
     # Stable: loops of one depth keep their order.
     for frame in sorted(frames, key=len, reverse=True):
         if frame:
-            loop = read_loop(graph, frame, frames[frame])
-            added = functionalize_region(graph, loop.members, moved)
+            loop = read_loop(graph, frame, frames[frame], readers)
+            outside = shapes.setdefault(frame[:-1], ShapeReader(graph))
+            entered = _entered(loop, outside)
+            inside = ShapeReader(graph, entered)
+            added = functionalize_region(graph, loop.members, moved, readers, inside, keep)
             count += len(added) + 1
             loop.members = [name for name in [*loop.members, *added] if name in graph.nodes]
-            frames[frame[:-1]] += _Converter(graph, loop, moved).run()
+            converter = _Converter(graph, loop, moved, readers, outside, entered, keep)
+            frames[frame[:-1]] += converter.run()
+            if any(Tensor(leave.name, 0) in outside for v in loop.loop_vars for leave in v.exits):
+                del shapes[frame[:-1]]  # it has looked into the loop, and found less than is known
     topological_order(graph, graph.nodes)
     return Functionalized(count, follow(moved))
+
+
+def _entered(loop: Loop, outside: ShapeReader) -> dict[Tensor, Shape]:
+    """Returns the shapes of what comes into a loop."""
+    enters = [*(var.enter for var in loop.loop_vars), *loop.invariants]
+    return {Tensor(enter.name, 0): outside.shape(parse_tensor(enter.input[0])) for enter in enters}
 
 
 class _Converter:
     """Puts a While in the place of one loop, whose inside has no v1 control flow any more."""
 
-    def __init__(self, graph: Graph, loop: Loop, moved: dict[str, str]):
+    def __init__(
+        self,
+        graph: Graph,
+        loop: Loop,
+        moved: dict[str, str],
+        readers: Readers,
+        outside: ShapeReader,
+        entered: dict[Tensor, Shape],
+        keep: Collection[str],
+    ):
         self.graph = graph
         self.loop = loop
         self.moved = moved
+        self.readers = readers
+        self.outside = outside
+        self.entered = entered
+        self.keep = keep
         self.members = set(loop.members)
         self.name = graph.unique_name(loop.scope)
         # Nodes outside that some node of the loop waits for.
@@ -110,7 +135,6 @@ class _Converter:
         cond_nodes = [*self._take_in_consts(cond_nodes), *cond_nodes]
         body_nodes = [*self._take_in_consts(body_nodes), *body_nodes]
         invariants = self._invariants([*cond_nodes, *body_nodes], [loop.condition, *results])
-        reader = ShapeReader(graph)
         # A loop variable may change its shape from one iteration to the next.
         shapes = invariant_shapes(
             graph,
@@ -118,12 +142,14 @@ class _Converter:
                 (source, replaced, result)
                 for (source, replaced), result in zip(loop_vars, results, strict=True)
             ],
+            self.outside,
+            self.entered,
         )
         args = [
             self._arg(Tensor(counter, 0), (Tensor(counter, 0),), shape=()),
             self._arg(Tensor(maximum, 0), (Tensor(maximum, 0),), shape=()),
             *(self._arg(s, r, shape) for (s, r), shape in zip(loop_vars, shapes, strict=True)),
-            *(self._arg(s, r, reader.shape(s)) for s, r in invariants.items()),
+            *(self._arg(s, r, self.outside.shape(s)) for s, r in invariants.items()),
         ]
         ends = [Tensor(counting[-1], 0), Tensor(maximum, 0), *results]
         ends += [replaced[0] for replaced in invariants.values()]
@@ -133,7 +159,7 @@ class _Converter:
         stateful = cond.signature.is_stateful or body.signature.is_stateful
         sources = [Tensor(counter, 0), Tensor(maximum, 0), *(s for s, _ in loop_vars), *invariants]
         parallel = max(graph.attr(var.enter, "parallel_iterations").i for var in loop.loop_vars)
-        graph.add(
+        node = graph.add(
             "While" if stateful else "StatelessWhile",
             self.name,
             [str(tensor) for tensor in (*sources, *self.controls)],
@@ -145,6 +171,7 @@ class _Converter:
             _lower_using_switch_merge=bool_attr(True),
             _num_original_outputs=int_attr(len(args)),
         )
+        self.readers.add(node)
         self._replace(counting)
         return [counter, maximum, self.name]
 
@@ -229,6 +256,9 @@ class _Converter:
         is_invariant = node.op == "Enter" and self.graph.attr(node, "is_constant").b
         return parse_tensor(node.input[0]) if is_invariant else None
 
+    def _is_copied(self, source: Tensor) -> bool:
+        return is_small_const(self.graph, source, self.keep)
+
     def _take_in_consts(self, names: list[str]) -> list[str]:
         """Lets nodes of a function read small Consts directly; returns the names of these."""
         consts: dict[str, None] = {}
@@ -236,9 +266,10 @@ class _Converter:
             node = self.graph.nodes[name]
             for position, tensor in enumerate(self.graph.inputs(node)):
                 source = self._source(tensor)
-                if source and not tensor.is_control and is_small_const(self.graph, source):
+                if source and not tensor.is_control and self._is_copied(source):
                     consts[source.node] = None
                     node.input[position] = str(source)
+                    self.readers.add(node)
         return list(consts)
 
     def _invariants(
@@ -266,7 +297,7 @@ class _Converter:
         args: list[FunctionArg],
         outputs: list[tuple[str, Tensor]],
     ) -> tf_pb.FunctionDef:
-        name = unique_function_name(self.graph, f"{self.name}_{kind}")
+        name = self.graph.unique_function_name(f"{self.name}_{kind}")
         controls = effects(self.graph, names)
         function = build_function(
             self.graph, name, names, args, outputs=outputs, control_outputs=controls
@@ -281,19 +312,17 @@ class _Converter:
                 waits = [str(tensor) for tensor in graph.inputs(leave) if tensor.is_control]
                 leave.op = "Identity"
                 leave.input[:] = [str(Tensor(self.name, position)), *waits]
+                self.readers.add(leave)
         gone = {*self.members, *self.loop.structure, *counting}
         for name in sorted(gone):
             del graph.nodes[name]
             self.moved[name] = self.name
-        for node in graph.nodes.values():
-            for tensor in list(graph.inputs(node)):
-                if tensor.node not in gone:
-                    continue
-                if not tensor.is_control:
-                    raise UnsupportedError(
-                        f"needs {str(tensor)!r} from inside a loop, not by way of an Exit",
-                        where=graph.at(node.name),
-                        hint=HINT,
-                    )
-                if node.name != self.name:
-                    redirect_control(node, tensor.node, self.name)
+        for name in sorted(gone):
+            redirect_controls(self.readers, name, self.name)
+        for name in sorted(gone):
+            for node in self.readers.of(name):
+                raise UnsupportedError(
+                    f"needs {name!r} from inside a loop, not by way of an Exit",
+                    where=graph.at(node.name),
+                    hint=HINT,
+                )

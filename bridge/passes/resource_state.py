@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from bridge.attrs import string_attr, type_attr
 from bridge.dtypes import is_ref
 from bridge.errors import UnsupportedError
-from bridge.graph import LOOP_BACK_EDGE, Graph, Tensor, parse_tensor
+from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Component, Endpoint, Signature, Variant
+from bridge.ops import REFERENCE_TABLES, REFERENCE_VARIABLES, RESOURCE_TABLE, RESOURCE_VARIABLE
 from bridge.passes._infra import VariantPass
+from bridge.passes._order import topological_order
 from bridge.proto import tf_pb
 from bridge.report import Report
-
-VARIABLES = {"VariableV2": "VarHandleOp", "Variable": "VarHandleOp"}
-TABLES = {"HashTable": "HashTableV2"}
 
 # Ops that pass a reference on (control_flow_ops.cc, array_ops.cc) and their plain forms.
 FORWARDING = {
@@ -45,8 +45,26 @@ VARIABLE_USERS = {
     "ScatterNdUpdate": ("ResourceScatterNdUpdate", _SCATTER_ND),
     "ScatterNdAdd": ("ResourceScatterNdAdd", _SCATTER_ND),
     "ScatterNdSub": ("ResourceScatterNdSub", _SCATTER_ND),
+    "StridedSliceAssign": (
+        "ResourceStridedSliceAssign",
+        {
+            name: name
+            for name in (
+                "T",
+                "Index",
+                "begin_mask",
+                "end_mask",
+                "ellipsis_mask",
+                "new_axis_mask",
+                "shrink_axis_mask",
+            )
+        },
+    ),
     "IsVariableInitialized": ("VarIsInitializedOp", {}),
 }
+
+_OUTPUT_SHAPES = "_output_shapes"
+"""An annotation with the static shapes of a node's outputs: no handle has those of its variable."""
 
 _READ_ONLY_USERS = frozenset({"IsVariableInitialized"})
 
@@ -71,13 +89,15 @@ class _Handle:
 
     Attributes:
       tensor: the resource handle.
-      dtype: dtype of the variable; DT_STRING for a table.
+      dtype: dtype of the variable; of no meaning for a table.
+      is_table: whether it is a table's.
       after: nodes that must have run before the handle is read through this tensor, for
         `Assign` gave its reference only when it was done.
     """
 
     tensor: Tensor
     dtype: int
+    is_table: bool = False
     after: tuple[str, ...] = ()
 
 
@@ -115,8 +135,7 @@ class _Rewriter:
         self._after_writes = _after_writes(variant.graph)
 
     def run(self) -> int:
-        order = _topological(self._graph)
-        for name in order:
+        for name in topological_order(self._graph, self._graph.nodes):
             node = self._graph.nodes[name]
             # The op's definition is needed as it was, before the rewrite.
             ref_outputs = [is_ref(output.dtype) for output in self._graph.outputs(node)]
@@ -137,7 +156,7 @@ class _Rewriter:
     def _rewrite(self, node: tf_pb.NodeDef, ref_inputs: list[bool]) -> None:
         self._changed += 1
         op = node.op
-        if op in VARIABLES or op in TABLES:
+        if op in REFERENCE_VARIABLES or op in REFERENCE_TABLES:
             self._state_op(node)
         elif op in FORWARDING:
             self._forward(node)
@@ -159,16 +178,15 @@ class _Rewriter:
             self._read_values(node)
 
     def _state_op(self, node: tf_pb.NodeDef) -> None:
-        dtype = tf_pb.DT_STRING
-        if node.op in VARIABLES:
-            dtype = node.attr["dtype"].type
-            node.op = VARIABLES[node.op]
-            if not node.attr["shared_name"].s:
-                node.attr["shared_name"].s = node.name.encode()
-        else:
-            node.op = TABLES[node.op]
         tensor = Tensor(node.name, 0)
-        self._handles[tensor] = _Handle(tensor, dtype)
+        if node.op in REFERENCE_TABLES:
+            node.op = RESOURCE_TABLE
+            self._handles[tensor] = _Handle(tensor, tf_pb.DT_INVALID, is_table=True)
+            return
+        node.op = RESOURCE_VARIABLE
+        if not node.attr["shared_name"].s:
+            node.attr["shared_name"].CopyFrom(string_attr(node.name))
+        self._handles[tensor] = _Handle(tensor, self._graph.attr(node, "dtype").type)
 
     def _forward(self, node: tf_pb.NodeDef) -> None:
         data = [tensor for tensor in self._graph.inputs(node) if not tensor.is_control]
@@ -182,10 +200,11 @@ class _Rewriter:
         is_merge = node.op == "RefMerge"
         node.op = FORWARDING[node.op]
         node.attr["T"].type = tf_pb.DT_RESOURCE
+        node.attr.pop(_OUTPUT_SHAPES, None)
         self._take_handles(node, set(range(len(data))))
         for index in range(1 if is_merge else outputs):
             tensor = Tensor(node.name, index)
-            self._handles[tensor] = _Handle(tensor, handles[0].dtype)
+            self._handles[tensor] = replace(handles[0], tensor=tensor, after=())
 
     def _variable_user(self, node: tf_pb.NodeDef) -> None:
         handle = self._handles[next(self._graph.inputs(node))]
@@ -193,7 +212,11 @@ class _Rewriter:
         gives_ref = node.op not in _READ_ONLY_USERS
         self._read_values(node, keep_handle=0)
         values = {new: node.attr[old] for old, new in attrs.items() if old in node.attr}
-        kept = {name: value for name, value in node.attr.items() if name.startswith("_")}
+        kept = {
+            name: value
+            for name, value in node.attr.items()
+            if name.startswith("_") and name != _OUTPUT_SHAPES
+        }
         replacement = tf_pb.NodeDef(name=node.name, op=resource_op, input=node.input)
         for name, value in {**kept, **values}.items():
             replacement.attr[name].CopyFrom(value)
@@ -202,7 +225,7 @@ class _Rewriter:
             self._handles[Tensor(node.name, 0)] = replace(handle, after=(node.name,))
 
     def _become_read(self, node: tf_pb.NodeDef, handle: _Handle) -> None:
-        if handle.dtype == tf_pb.DT_STRING and not self._is_variable(handle.tensor):
+        if handle.is_table:
             raise UnsupportedError(
                 "the value of a table's reference is read", where=self._graph.at(node.name)
             )
@@ -211,14 +234,8 @@ class _Rewriter:
         node.ClearField("attr")
         for name, value in attrs.items():
             node.attr[name].CopyFrom(value)
-        node.attr["dtype"].type = handle.dtype  # type: ignore[assignment]
+        node.attr["dtype"].CopyFrom(type_attr(handle.dtype))
         self._take_handles(node, {0})
-
-    def _is_variable(self, tensor: Tensor) -> bool:
-        node = self._graph.nodes[tensor.node]
-        while node.op not in ("VarHandleOp", "HashTableV2"):
-            node = self._graph.nodes[next(self._graph.inputs(node)).node]
-        return node.op == "VarHandleOp"
 
     def _take_handles(self, node: tf_pb.NodeDef, positions: set[int]) -> None:
         """Replaces references at some inputs by handles, and adds what must run before."""
@@ -260,9 +277,8 @@ class _Rewriter:
 
     def _identity(self, reader: str, tensor: Tensor) -> str:
         name = self._graph.unique_name(f"{reader}/Identity")
-        dtype = tf_pb.AttrValue()
-        dtype.type = self._graph.output(tensor).dtype  # type: ignore[assignment]
-        self._graph.add("Identity", name, [str(tensor)], T=dtype)
+        dtype = self._graph.output(tensor).dtype
+        self._graph.add("Identity", name, [str(tensor)], T=type_attr(dtype))
         return name
 
     def _read(self, reader: str, tensor: Tensor, handle: _Handle, control: list[str]) -> str:
@@ -307,25 +323,3 @@ def _after_writes(graph: Graph) -> set[str]:
         if node.op in VARIABLE_USERS and node.op not in _READ_ONLY_USERS
     }
     return writers | graph.descendants(Tensor(name, -1) for name in writers)
-
-
-def _topological(graph: Graph) -> list[str]:
-    """Returns node names so that inputs stand before their consumers, but for loops."""
-    waiting = {
-        name: {t.node for t in graph.inputs(node) if graph.nodes[t.node].op not in LOOP_BACK_EDGE}
-        for name, node in graph.nodes.items()
-    }
-    consumers: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for name, needed in waiting.items():
-        for one in needed:
-            consumers[one].append(name)
-    ready = [name for name, needed in waiting.items() if not needed]
-    order: list[str] = []
-    while ready:
-        name = ready.pop()
-        order.append(name)
-        for consumer in consumers[name]:
-            waiting[consumer].discard(name)
-            if not waiting[consumer]:
-                ready.append(consumer)
-    return order

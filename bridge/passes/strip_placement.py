@@ -39,7 +39,8 @@ class StripPlacement(VariantPass):
             report.drop(
                 "device",
                 device,
-                f"{count} nodes asked for it; TensorFlow places them where the model is used",
+                f"{count} {'nodes' if count > 1 else 'node'} asked for it; TensorFlow places "
+                "nodes where the model is used",
                 graph.where,
             )
         return changed

@@ -22,10 +22,11 @@ All keep their names. `clear_after_read`, which only saves memory, has no counte
 
 from __future__ import annotations
 
+from bridge.attrs import bool_attr, ints_tensor_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape, shape_from_proto
-from bridge.passes._functions import add_int_const, bool_attr, type_attr
+from bridge.passes._functions import add_int_const
 from bridge.proto import tf_pb
 
 _ARRAY = "TensorArrayV3"
@@ -246,9 +247,7 @@ class _Lowering:
     def _no_lengths(self, array: tf_pb.NodeDef) -> str:
         """Returns the `leading_dims` of a list all of whose items are there: an empty vector."""
         name = self.graph.unique_name(f"{array.name}/leading_dims")
-        proto = tf_pb.TensorProto(dtype=tf_pb.DT_INT64)
-        proto.tensor_shape.dim.add(size=0)
-        value = tf_pb.AttrValue(tensor=proto)
+        value = ints_tensor_attr(tf_pb.DT_INT64, [])
         self.graph.add("Const", name, dtype=type_attr(tf_pb.DT_INT64), value=value)
         return name
 

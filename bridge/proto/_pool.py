@@ -20,7 +20,8 @@ def _build_pool() -> descriptor_pool.DescriptorPool:
 
 
 _POOL = _build_pool()
-_FACTORY = (
+# protobuf before 4.22 makes classes by a factory object, and later ones by a function.
+_FACTORY: Any = (
     None if hasattr(message_factory, "GetMessageClass") else message_factory.MessageFactory(_POOL)
 )
 
@@ -49,8 +50,8 @@ def lookup(file_name: str, name: str) -> Any:
 def _message_class(descriptor: Any) -> Any:
     if hasattr(message_factory, "GetMessageClass"):
         message_class = message_factory.GetMessageClass(descriptor)
-    else:  # protobuf before 4.22
-        message_class = _FACTORY.GetPrototype(descriptor)  # type: ignore[attr-defined]
+    else:
+        message_class = _FACTORY.GetPrototype(descriptor)
     for nested in descriptor.nested_types:
         # protobuf before 4 leaves the classes of nested messages out.
         if not hasattr(message_class, nested.name):

@@ -104,8 +104,8 @@ def report_callable(
             report.remark(
                 "state",
                 path,
-                f"training={value} changes variables, for an output of variant "
-                f"{mode.variant.label} depends on {', '.join(mode.body.writers)}",
+                f"training={value} may change variables besides update ops, for what variant "
+                f"{mode.variant.label} computes depends on {', '.join(mode.body.writers)}",
             )
 
 

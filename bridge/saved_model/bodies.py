@@ -32,14 +32,15 @@ class Captured:
       number: its number in the object graph.
       dtype: of the argument: DT_RESOURCE, or DT_STRING for the path of an asset.
       handle_data: what a resource points to.
-      shape: of the argument itself.
+      shape: of the argument itself. That of a handle is left unknown: some shape functions take it
+        for the variable's.
     """
 
     key: tuple[str, str]
     number: int = field(compare=False)
     dtype: int = field(compare=False)
     handle_data: HandleData = field(default=(), compare=False)
-    shape: Shape = field(default=(), compare=False)
+    shape: Shape = field(default=None, compare=False)
 
 
 @dataclass
@@ -90,15 +91,19 @@ def update_ops_of(variant: Variant, inputs: Mapping[str, Endpoint]) -> dict[str,
 
     One that needs a further placeholder, which only another signature feeds, can't run.
     """
+    if not variant.update_ops:
+        return {}
     tensors = _input_tensors(inputs)
     graph = variant.graph
+    consumers = graph.consumers()
     fed = {tensor.node for tensor in tensors}
     unfed = [
         Tensor(name, 0)
         for name, node in graph.nodes.items()
         if node.op in PLACEHOLDERS and name not in fed
     ]
-    can_run = graph.descendants(tensors) - graph.descendants(unfed, stop=tensors)
+    can_run = graph.descendants(tensors, consumers=consumers)
+    can_run -= graph.descendants(unfed, stop=tensors, consumers=consumers)
     return {name: node for name, node in variant.update_ops.items() if node in can_run}
 
 

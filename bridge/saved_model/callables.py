@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bridge.attrs import function_attr, types_attr
 from bridge.model import Endpoint, Variant
 from bridge.proto import tf_pb
+from bridge.report import Report
 from bridge.saved_model import structured_value as sv
 from bridge.saved_model.bodies import Body, build_body, update_ops_of
 from bridge.saved_model.interfaces import DEFAULT, Interface
@@ -119,7 +120,7 @@ def _add_concrete(
     return name
 
 
-def add_serving_signature(body: Body, state: State) -> int:
+def add_serving_signature(body: Body, state: State, report: Report) -> int:
     """Adds a serving signature: keywords in, dictionary out.
 
     TensorFlow binds the keywords by sorted name, which is not always the order of the body's
@@ -129,15 +130,34 @@ def add_serving_signature(body: Body, state: State) -> int:
       Its number in the object graph.
     """
     parts = sv.parts_of(body.inputs)
-    order = sorted(range(len(parts)), key=lambda position: parts[position].name)
+    keywords = _keywords([part.name for part in parts], report)
+    order = sorted(range(len(parts)), key=lambda position: keywords[position])
     name = _add_wrapper(body, body.outputs, state, order)
     specs = {
-        part.name: sv.tensor_spec(part.name, part.component.dtype, part.component.shape)
-        for part in parts
+        key: sv.tensor_spec(key, part.component.dtype, part.component.shape)
+        for key, part in zip(keywords, parts, strict=True)
     }
     structure = sv.tuple_of([sv.tuple_of([]), sv.mapping(specs)])
     state.add_concrete(name, body.captures, structure, _output_spec(body.outputs))
     return state.objects.add_signature(name, sorted(specs))
+
+
+def _keywords(names: Sequence[str], report: Report) -> list[str]:
+    """Returns the names of a Python function's arguments, where the inputs' own can't be."""
+    keywords: list[str] = []
+    for name in names:
+        base = name or "input"
+        while keyword.iskeyword(base) or base == "self" or base in keywords:
+            base += "_"
+        if base != name:
+            report.remark(
+                "name",
+                name,
+                f"as a keyword of loaded serving signatures it is called {base!r}, for Python has "
+                "no argument of its name",
+            )
+        keywords.append(base)
+    return keywords
 
 
 def _output_spec(outputs: Mapping[str, Endpoint]) -> tf_pb.StructuredValue:

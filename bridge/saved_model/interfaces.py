@@ -22,9 +22,16 @@ RESERVED = frozenset(
         "trainable_variables",
         "model_variables",
         "regularization_losses",
+        "asset_paths",
+        "graph_debug_info",
+        "tensorflow_git_version",
+        "tensorflow_version",
     }
 )
-"""Attributes of the result that no signature and no subobject may take."""
+"""Attributes of the result that no signature and no subobject may take.
+
+Those of the reusable SavedModel's interface, and those that tf.saved_model.load itself sets.
+"""
 
 
 @dataclass(frozen=True)

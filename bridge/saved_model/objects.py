@@ -56,6 +56,8 @@ class ObjectGraph:
             shape=shape_to_proto(variable.shape), trainable=variable.trainable, name=variable.name
         )
         saved.dtype = variable.dtype  # type: ignore[assignment]
+        saved.synchronization = variable.synchronization  # type: ignore[assignment]
+        saved.aggregation = variable.aggregation  # type: ignore[assignment]
         number = self._add(variable=saved)
         self._attributes[number] = variable.name
         return number

@@ -133,7 +133,9 @@ def _captured(model: Model, variant: Variant, state: State) -> dict[str, Capture
             )
         elif node.name in variant.assets:
             name = variant.assets[node.name]
-            captured[node.name] = Captured(("asset", name), state.assets[name], tf_pb.DT_STRING)
+            captured[node.name] = Captured(
+                ("asset", name), state.assets[name], tf_pb.DT_STRING, shape=()
+            )
     return captured
 
 

@@ -197,7 +197,7 @@ class SavedModelWriter:
         for name, body in served.items():
             key = (body.name, *body.inputs, "->", *body.outputs)
             if key not in functions:
-                functions[key] = add_serving_signature(body, self._state)
+                functions[key] = add_serving_signature(body, self._state, self._report)
             objects.link(signature_map, name, functions[key])
         objects.link(ROOT, "signatures", signature_map)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.clients.converted import assert_close
+from tests.clients.tf1 import tf1_environ
 from tests.clients.v1_session import v1_module
 from tests.conftest import TESTDATA
 
@@ -27,7 +27,7 @@ def net(
     subprocess.run(
         [tf1_python, "-W", "ignore", TESTDATA / "make_slim.py", directory, request.param],
         check=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=tf1_environ(),
     )
     return directory / request.param
 

@@ -240,7 +240,7 @@ class Tf1Client:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env=_environ(),
+            env=tf1_environ(),
         )
         return self._process
 
@@ -250,9 +250,15 @@ class Tf1Client:
         return self._stderr.read()[-STDERR_TAIL:]
 
 
-def _environ() -> dict[str, str]:
-    """Returns the worker's environment: this one without GPUs, chatter and its Python's paths."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+def tf1_environ() -> dict[str, str]:
+    """Returns the environment of TensorFlow 1.15: without GPUs, chatter and this Python's paths.
+
+    It is also without what TensorFlow 2 sets when it is imported: TF2_BEHAVIOR would make another
+    client of TensorFlow 1.15, with resource variables and functional control flow.
+    """
+    environ = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TF"))
+    }
     return environ | {
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONDONTWRITEBYTECODE": "1",

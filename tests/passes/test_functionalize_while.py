@@ -8,7 +8,8 @@ import pytest
 from bridge.errors import UnsupportedError
 from bridge.passes.functionalize_while import functionalize_while
 from bridge.proto import tf_pb
-from tests.passes.v1_graphs import V1Graph, build, check
+from bridge.validate import check_graph
+from tests.passes.v1_graphs import Tf2Function, V1Graph, build, build_only, check
 
 pytestmark = pytest.mark.tf2
 
@@ -180,3 +181,37 @@ def test_a_frame_without_a_condition_is_refused_by_name():
 
     with pytest.raises(UnsupportedError, match="odd"):
         functionalize_while(build(make, gradients=False).graph())
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xfe", b"^a:1", b"", b"while/while_context"])
+def test_a_frame_may_have_any_name(frame):
+    def make(v1):
+        x = v1.placeholder("float32", [3])
+        return V1Graph(
+            {x: X}, [v1.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * x), [0, x])[1]]
+        )
+
+    built = build(make, gradients=False)
+    graph = built.graph()
+    for node in graph.nodes.values():
+        if node.op == "Enter":
+            node.attr["frame_name"].s = frame
+    functionalize_while(graph)
+    check_graph(graph)
+    (got,) = Tf2Function(built, graph, []).run(built.feeds[0], gradients=False).outputs
+    np.testing.assert_array_equal(got, built.expected[0].outputs[0])
+
+
+def test_a_merge_of_two_loops_is_refused_by_name():
+    def make(v1):
+        x = v1.placeholder("float32", [3])
+        y, z = (
+            v1.while_loop(lambda y: v1.reduce_sum(y) < 9.0, lambda y: (y * x,), [x])
+            for _ in range(2)
+        )
+        return V1Graph({x: X}, [y + z])
+
+    graph = build_only(make)
+    graph.nodes["while/Merge"].input[1] = "while_1/NextIteration"
+    with pytest.raises(UnsupportedError, match="while/"):
+        functionalize_while(graph)

@@ -151,3 +151,22 @@ def test_an_op_without_resource_form_is_refused_by_name() -> None:
 
     with pytest.raises(UnsupportedError, match=r"CountUpTo.*node 'CountUpTo'"):
         check(make)
+
+
+def test_the_value_of_a_table_is_refused_by_name_and_that_of_a_string_variable_is_read() -> None:
+    graph = Graph([], OpTable())
+    text = tf_pb.AttrValue(type=tf_pb.DT_STRING)  # type: ignore[arg-type]
+    graph.add("VariableV2", "v", dtype=text, shape=tf_pb.AttrValue(shape={}))
+    graph.add("Identity", "value", ["v"], T=text)
+    graph.add("HashTable", "table", key_dtype=text, value_dtype=text)
+    variant = Variant(INFERENCE, graph)
+    ResourceState().rewrite(variant, Report("", None, "to-saved-model"))
+    assert graph.nodes["value"].op == "ReadVariableOp"
+    assert graph.nodes["table"].op == "HashTableV2"
+
+    graph = Graph([], OpTable())
+    graph.add("HashTable", "table", key_dtype=text, value_dtype=text)
+    graph.add("RefIdentity", "same", ["table"], T=text)
+    graph.add("Identity", "value", ["same"], T=text)
+    with pytest.raises(UnsupportedError, match=r"table.*node 'value'"):
+        ResourceState().rewrite(Variant(INFERENCE, graph), Report("", None, "to-saved-model"))

@@ -131,6 +131,18 @@ def build(
     return built
 
 
+def build_only(make: Callable[[Any], V1Graph]) -> Graph:
+    """Builds a graph without running it, and returns the part that its outputs need."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as g, v1_control_flow():
+        outputs = [t.op.name for t in make(tf.compat.v1).outputs]
+        proto = tf_pb.GraphDef.FromString(g.as_graph_def().SerializeToString())
+    graph = Graph(proto.node, OpTable())
+    graph.keep(graph.ancestors(outputs))
+    return graph
+
+
 def functionalize(graph: Graph) -> Functionalized:
     """Runs the three passes in their order."""
     lower_tensor_arrays(graph)

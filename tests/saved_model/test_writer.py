@@ -178,3 +178,27 @@ def test_a_variant_without_attachments_has_an_empty_list_of_its_own(tmp_path: Pa
     train_list = result.collection_def["hub_module_attachments/train"]
     assert train_list.WhichOneof("kind") == "bytes_list"
     assert len(train_list.bytes_list.value) == 0
+
+
+@pytest.mark.parametrize("name", ["class", "None", "self", ""])
+def test_an_input_name_that_python_has_no_argument_for_gets_another(
+    tmp_path: Path, name: str
+) -> None:
+    graph = adding((), 1.0)
+    inputs = graph.signature_def["default"].inputs
+    inputs[name].CopyFrom(inputs["x"])
+    del inputs["x"]
+    report, obj = convert(tmp_path, graph)
+    (remark,) = report.remarks
+    assert (remark.kind, remark.name) == ("name", name)
+    serve = obj.signatures["serving_default"]
+    (keyword,) = serve.structured_input_signature[1]
+    assert float(serve(**{keyword: np.float32(1.0)})["default"]) == 2.0
+    assert float(obj({name: 1.0})) == 2.0
+
+
+@pytest.mark.parametrize("name", ["tensorflow_version", "graph_debug_info"])
+def test_a_signature_is_not_overwritten_by_what_the_loader_sets(tmp_path: Path, name: str) -> None:
+    nodes = [placeholder("x"), constant("c", 1.0), plus("y", "x", "c")]
+    _, obj = convert(tmp_path, variant((), nodes, {name: ({"x": "x:0"}, {"default": "y:0"})}))
+    assert float(getattr(obj, f"{name}_")(1.0)) == 2.0
