@@ -31,8 +31,8 @@ HEAVY = ("tensorflow", "tensorflow_hub", "keras", "tf_keras", "numpy", "pydantic
 PROBE = """
 import json, sys
 {lines}
-names = {{name.partition(".")[0] for name, module in sys.modules.items() if module is not None}}
-print(json.dumps(sorted(names & {{*{heavy!r}, "rich", "typer", "google"}})))
+names = {{name for name, module in sys.modules.items() if module is not None}}
+print(json.dumps(sorted(names & {{*{heavy!r}, "rich", "typer", "google.protobuf"}})))
 """
 
 
