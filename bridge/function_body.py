@@ -105,8 +105,7 @@ def build_function(
                 f"{reader} needs {str(tensor)!r}, which function {name!r} neither has nor gets",
                 where=graph.at(tensor.node),
             )
-        output = graph.output(tensor)
-        return f"{tensor.node}:{output.arg}:{output.number}"
+        return graph.output_name(tensor)
 
     handles = {arg_def.name: arg_def.handle_data for arg_def in signature.input_arg}
     for original in _ordered(graph, nodes):

@@ -347,8 +347,24 @@ class Graph:
             )
         return outputs[tensor.output]
 
+    def output_name(self, tensor: Tensor) -> str:
+        """Returns a tensor's name in a function body, `node:output_arg:number`.
+
+        Raises:
+          MalformedError: the node has no such output.
+        """
+        node = self.node(tensor.node)
+        args = self.op_def(node).output_arg
+        if tensor.output == 0 and args and not (args[0].number_attr or args[0].type_list_attr):
+            # By far the most common case needs no attribute of the node.
+            return f"{tensor.node}:{args[0].name}:0"
+        output = self.output(tensor)
+        return f"{tensor.node}:{output.arg}:{output.number}"
+
     def called_functions(self, node: tf_pb.NodeDef) -> Iterator[str]:
         """Yields the names of the library functions that a node refers to."""
+        if not self.functions:
+            return
         if node.op in self.functions:
             yield node.op
         for value in node.attr.values():

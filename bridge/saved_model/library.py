@@ -74,6 +74,8 @@ class Library:
 
 def rename_calls(nodes: Iterable[tf_pb.NodeDef], renamed: Mapping[str, str]) -> None:
     """Makes nodes call functions by their new names."""
+    if not renamed:
+        return
     for node in nodes:
         node.op = renamed.get(node.op, node.op)
         for value in node.attr.values():

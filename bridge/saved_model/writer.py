@@ -213,21 +213,20 @@ class SavedModelWriter:
             serving.add_signature(name, body)
         init_op = serving.finish()
         functions = list(state.library.functions.values())
-        meta_graph = tf_pb.MetaGraphDef(
-            graph_def=tf_pb.GraphDef(
-                node=serving.graph.nodes.values(),
-                versions=model.versions,
-                library=tf_pb.FunctionDefLibrary(
-                    function=functions, gradient=state.library.gradients.values()
-                ),
-            ),
+        # Built in place: every message that is put into another is copied.
+        saved_model = tf_pb.SavedModel(saved_model_schema_version=1)
+        meta_graph = saved_model.meta_graphs.add(
             saver_def=serving.saver_def,
             signature_def=serving.signatures,
             asset_file_def=serving.assets,
-            object_graph_def=tf_pb.SavedObjectGraph(
-                nodes=state.objects.nodes, concrete_functions=state.concrete
-            ),
         )
+        meta_graph.graph_def.node.extend(serving.graph.nodes.values())
+        meta_graph.graph_def.versions.CopyFrom(model.versions)
+        meta_graph.graph_def.library.function.extend(functions)
+        meta_graph.graph_def.library.gradient.extend(state.library.gradients.values())
+        meta_graph.object_graph_def.nodes.extend(state.objects.nodes)
+        for name, function in sorted(state.concrete.items()):
+            meta_graph.object_graph_def.concrete_functions[name].CopyFrom(function)
         info = meta_graph.meta_info_def
         info.tags.append(SERVE)
         info.tensorflow_version = model.producer
@@ -235,7 +234,6 @@ class SavedModelWriter:
         info.stripped_op_list.op.extend(self._op_defs(ops_used(serving.graph.nodes, functions)))
         meta_graph.collection_def[MAIN_OP].node_list.value.append(init_op)
         self._add_attachments(meta_graph)
-        saved_model = tf_pb.SavedModel(saved_model_schema_version=1, meta_graphs=[meta_graph])
         if saved_model.ByteSize() > MAX_PROTO_BYTES:
             raise UnsupportedError(
                 f"the SavedModel's graph would take {saved_model.ByteSize()} bytes, and protobuf "
