@@ -86,15 +86,7 @@ def build_function(
     function = tf_pb.FunctionDef()
     signature = function.signature
     signature.name = name
-    arg_names = _Names(members)
-    sources: dict[Tensor, str] = {}
-    for index, arg in enumerate(args):
-        arg_def = signature.input_arg.add()
-        arg_def.name = arg_names.add(argument_name(arg.name))
-        arg_def.type = arg.dtype  # type: ignore[assignment]  # DataType members are ints
-        arg_def.handle_data.extend(arg.handle_data)
-        function.arg_attr[index].attr["_output_shapes"].CopyFrom(shapes_attr([arg.shape]))
-        sources.update(dict.fromkeys(arg.replaces, arg_def.name))
+    sources = _add_args(function, args, _Names(members))
     replaced_nodes = {tensor.node for tensor in sources}
 
     def source(tensor: Tensor, reader: str) -> str:
@@ -148,6 +140,22 @@ def build_function(
         signature.control_output.append(control)
         function.control_ret[control] = control
     return function
+
+
+def _add_args(
+    function: tf_pb.FunctionDef, args: Sequence[FunctionArg], names: _Names
+) -> dict[Tensor, str]:
+    """Adds the arguments; returns the name of the one that stands for each replaced tensor."""
+    sources: dict[Tensor, str] = {}
+    for index, arg in enumerate(args):
+        arg_def = function.signature.input_arg.add()
+        arg_def.name = names.add(argument_name(arg.name))
+        arg_def.type = arg.dtype  # type: ignore[assignment]  # DataType members are ints
+        arg_def.handle_data.extend(arg.handle_data)
+        if arg.shape is not None:
+            function.arg_attr[index].attr["_output_shapes"].CopyFrom(shapes_attr([arg.shape]))
+        sources.update(dict.fromkeys(arg.replaces, arg_def.name))
+    return sources
 
 
 def _ordered(graph: Graph, nodes: Collection[str]) -> list[tf_pb.NodeDef]:

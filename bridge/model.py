@@ -31,6 +31,13 @@ def format_tags(tags: Iterable[str]) -> str:
     return "{" + ", ".join(sorted(tags)) + "}"
 
 
+def format_shape(shape: Shape) -> str:
+    """Prints a static shape as users write it: `[?, 224, 224, 3]`, `<unknown>`."""
+    if shape is None:
+        return "<unknown>"
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
 def shape_from_proto(proto: tf_pb.TensorShapeProto) -> Shape:
     """Reads a TensorShapeProto, where size -1 means unknown."""
     if proto.unknown_rank:

@@ -201,7 +201,10 @@ def _check_functions(graph: Graph) -> None:
 
 def _check_calls(graph: Graph, node: tf_pb.NodeDef) -> None:
     for value in node.attr.values():
-        for func in [value.func] if value.HasField("func") else value.list.func:
+        kind = value.WhichOneof("value")
+        if kind not in ("func", "list"):
+            continue
+        for func in [value.func] if kind == "func" else value.list.func:
             if func.name not in graph.functions:
                 raise MalformedError(
                     f"there is no function {func.name!r}, which the node calls",

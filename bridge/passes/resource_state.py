@@ -137,11 +137,9 @@ class _Rewriter:
     def run(self) -> int:
         for name in topological_order(self._graph, self._graph.nodes):
             node = self._graph.nodes[name]
-            # The op's definition is needed as it was, before the rewrite.
-            ref_outputs = [is_ref(output.dtype) for output in self._graph.outputs(node)]
-            ref_inputs = self._ref_inputs(node)
-            if any(ref_outputs) or any(self._handle(t) for t in self._graph.inputs(node)):
-                self._rewrite(node, ref_inputs)
+            gives_reference = any(arg.is_ref for arg in self._graph.op_def(node).output_arg)
+            if gives_reference or any(self._handle(t) for t in self._graph.inputs(node)):
+                self._rewrite(node, self._ref_inputs(node))
         self._redirect_outputs()
         return self._changed
 

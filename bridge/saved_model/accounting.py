@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.dtypes import dtype_name
-from bridge.model import Encoding, Endpoint, Model, Shape, Variant
+from bridge.model import Encoding, Endpoint, Model, Variant, format_shape
 from bridge.report import CallableReport, Report
 from bridge.saved_model.callables import Modes
 from bridge.saved_model.interfaces import Interface
@@ -127,10 +127,3 @@ def _describe(endpoints: Mapping[str, Endpoint]) -> list[str]:
         kind = "" if endpoint.encoding is Encoding.DENSE else f"{endpoint.encoding.value} "
         result.append(f"{key}: {kind}{dtype_name(endpoint.dtype)}{format_shape(endpoint.shape)}")
     return result
-
-
-def format_shape(shape: Shape) -> str:
-    """Prints a static shape as users write it: `[?, 224, 224, 3]`, `<unknown>`."""
-    if shape is None:
-        return "<unknown>"
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

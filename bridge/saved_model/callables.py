@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.attrs import function_attr, types_attr
-from bridge.model import Endpoint, Variant
+from bridge.model import Endpoint, Variant, format_shape
 from bridge.proto import tf_pb
 from bridge.report import Report
 from bridge.saved_model import structured_value as sv
@@ -45,19 +45,38 @@ def build_modes(interface: Interface, signature: str, state: State) -> dict[bool
     for training, variant in interface.modes.items():
         if signature not in variant.signatures:
             continue
-        inputs = variant.signatures[signature].inputs
-        updates = update_ops_of(variant, inputs) if training else {}
-        body = build_body(
-            state.variants[variant.label],
-            state.library,
-            f"{interface.name or 'root'}_{signature}{'_training' if training else ''}",
-            inputs,
-            variant.signatures[signature].outputs,
-            updates.values(),
-            signature,
+        mapping = variant.signatures[signature]
+        # Signatures often are the same mapping under two names, `default` and its task's.
+        key = (
+            variant.label,
+            str(training),
+            *_names(mapping.inputs),
+            "->",
+            *_names(mapping.outputs),
         )
-        modes[training] = Mode(variant, body, tuple(updates))
+        if key not in state.bodies:
+            updates = update_ops_of(variant, mapping.inputs) if training else {}
+            body = build_body(
+                state.variants[variant.label],
+                state.library,
+                f"{interface.name or 'root'}_{signature}{'_training' if training else ''}",
+                mapping.inputs,
+                mapping.outputs,
+                updates.values(),
+                signature,
+            )
+            state.bodies[key] = (body, tuple(updates))
+        modes[training] = Mode(variant, *state.bodies[key])
     return modes
+
+
+def _names(endpoints: Mapping[str, Endpoint]) -> list[str]:
+    """What tells two sets of inputs or outputs of one graph apart."""
+    return [
+        f"{key}={end.encoding.value}{format_shape(end.shape)}:{component}:{end.type_spec}"
+        for key, end in sorted(endpoints.items())
+        for component in end.components
+    ]
 
 
 def add_callable(modes: Modes, state: State) -> int:
@@ -186,7 +205,8 @@ def _add_wrapper(
     signature.is_stateful = body.stateful
     for position, old in enumerate([*(order or inputs), *range(len(inputs), len(arguments))]):
         signature.input_arg.append(arguments[old])
-        function.arg_attr[position].CopyFrom(inner.arg_attr[old])
+        if old in inner.arg_attr:
+            function.arg_attr[position].CopyFrom(inner.arg_attr[old])
     op = "StatefulPartitionedCall" if body.stateful else "PartitionedCall"
     call = function.node_def.add(name=op, op=op, input=[argument.name for argument in arguments])
     call.attr["Tin"].CopyFrom(types_attr(argument.type for argument in arguments))

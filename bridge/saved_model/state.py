@@ -62,6 +62,7 @@ class State:
       assets: object number by file name; the n-th has index n in `asset_file_def`.
       tables: by key.
       variants: what the functions of each variant may refer to, by the variant's label.
+      bodies: the functions of signatures, and the update ops that each runs, by what they compute.
     """
 
     objects: ObjectGraph = field(default_factory=ObjectGraph)
@@ -71,6 +72,7 @@ class State:
     assets: dict[str, int] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     variants: dict[str, VariantState] = field(default_factory=dict)
+    bodies: dict[tuple[str, ...], tuple[Body, tuple[str, ...]]] = field(default_factory=dict)
 
     def add_concrete(
         self,
