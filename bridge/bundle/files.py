@@ -31,7 +31,7 @@ def plain_file_size(path: Path) -> int:
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        raise MalformedError("a file of the checkpoint is missing", where=Where(path)) from None
+        raise MalformedError("a file of the model is missing", where=Where(path)) from None
     except OSError as error:
         raise _unreadable(path, error) from error
     _require_plain(path, status)
@@ -91,12 +91,12 @@ def read_into(file: FileIO, view: memoryview, path: Path) -> int:
 def _require_plain(path: Path, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise UnsafeError(
-            "a file of the checkpoint is a symbolic link",
+            "a file of the model is a symbolic link",
             where=Where(path),
             hint="copy the model with its links resolved (`cp -rL`)",
         )
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeError("a file of the checkpoint is not a plain file", where=Where(path))
+        raise UnsafeError("a file of the model is not a plain file", where=Where(path))
 
 
 def _unreadable(path: Path, error: OSError) -> SourceNotFoundError:

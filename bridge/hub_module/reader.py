@@ -29,16 +29,13 @@ from bridge.model import (
     Tags,
     format_tags,
 )
-from bridge.proto import hub_pb, tf_pb
+from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
 from bridge.report import Report
 
 MODULE_DEF = "tfhub_module.pb"
 SAVED_MODEL = "saved_model.pb"
 ASSETS = "assets"
 VARIABLES = "variables"
-
-# protobuf itself reads no message over 2 GiB.
-MAX_PROTO_BYTES = (2 << 30) - 1
 
 _KNOWN_ENTRIES = frozenset({MODULE_DEF, SAVED_MODEL, ASSETS, "assets.extra", VARIABLES})
 
@@ -100,7 +97,7 @@ def _read_proto(message: type[_Proto], path: Path) -> _Proto:
         # The directory was checked for links, but it may have changed since: none is followed here.
         with open_plain_file(path) as plain, BufferedReader(plain) as file:
             size = os.fstat(plain.fileno()).st_size
-            if size > MAX_PROTO_BYTES:
+            if size > MAX_MESSAGE_BYTES:
                 raise MalformedError(
                     f"{size} bytes are more than a protobuf holds", where=Where(path)
                 )

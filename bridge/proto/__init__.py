@@ -5,3 +5,6 @@
 with the classes that TensorFlow registers in the same process; exchange bytes with those, not
 message objects. Fields that the subset does not list survive a read and a write.
 """
+
+MAX_MESSAGE_BYTES = (2 << 30) - 1
+"""protobuf itself reads no message over 2 GiB."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import UnsupportedError
-from bridge.model import Model, Tags, Variant
-from bridge.proto import hub_pb, tf_pb
+from bridge.model import ATTACHMENTS, Model, Tags, Variant
+from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
 from bridge.report import Report
 from bridge.saved_model.accounting import Facts, count, report_callable
 from bridge.saved_model.bodies import Body
@@ -30,12 +30,8 @@ from bridge.saved_model.objects import ROOT
 from bridge.saved_model.serving import INIT_OP, SERVING_DEFAULT, ServingGraph, ops_used
 from bridge.saved_model.state import build_state
 
-ATTACHMENTS = "hub_module_attachments"
 MAIN_OP = "saved_model_main_op"
 SERVE = "serve"
-
-MAX_PROTO_BYTES = (2 << 30) - 1
-"""protobuf itself reads no message over 2 GiB."""
 
 _RESERVED_SIGNATURES = frozenset({INIT_OP, "__saved_model_train_op"})
 
@@ -234,10 +230,10 @@ class SavedModelWriter:
         info.stripped_op_list.op.extend(self._op_defs(ops_used(serving.graph.nodes, functions)))
         meta_graph.collection_def[MAIN_OP].node_list.value.append(init_op)
         self._add_attachments(meta_graph)
-        if saved_model.ByteSize() > MAX_PROTO_BYTES:
+        if saved_model.ByteSize() > MAX_MESSAGE_BYTES:
             raise UnsupportedError(
                 f"the SavedModel's graph would take {saved_model.ByteSize()} bytes, and protobuf "
-                f"holds {MAX_PROTO_BYTES}: the module has large constants in its graph",
+                f"holds {MAX_MESSAGE_BYTES}: the module has large constants in its graph",
                 hint="export the module again with variables instead of constants",
             )
         return saved_model
