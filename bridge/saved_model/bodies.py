@@ -6,7 +6,7 @@ paths of assets) becomes further arguments, which the loader binds to objects: c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.attrs import HandleData, shapes_attr
@@ -16,10 +16,17 @@ from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Endpoint, Shape, Variant
 from bridge.ops import PLACEHOLDERS, PLACEHOLDERS_WITH_DEFAULT
 from bridge.proto import tf_pb
-from bridge.saved_model.library import Library, rename_calls
+from bridge.saved_model.library import Library, callees_first, rename_calls
 from bridge.saved_model.structured_value import parts_of
 
-WRITING_OPS = ("Assign", "ResourceScatter", "ResourceApply", "ResourceCountUpTo")
+WRITING_OPS = (
+    "Assign",
+    "ResourceApply",
+    "ResourceCountUpTo",
+    "ResourceScatter",
+    "ResourceSparseApply",
+    "ResourceStridedSliceAssign",
+)
 """How the names of the ops start that change a resource variable (resource_variable_ops.cc)."""
 
 
@@ -51,11 +58,13 @@ class VariantState:
       variant: the variant.
       captured: the state by the name of its node.
       renamed: the library's names of the functions that the graph calls.
+      writing: the functions of the graph that change a variable.
     """
 
     variant: Variant
     captured: dict[str, Captured]
     renamed: dict[str, str]
+    writing: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -181,25 +190,30 @@ def build_body(
     )
     rename_calls(function.node_def, state.renamed)
     name = library.add(function, share=share)
+    unasked = (graph.nodes[member] for member in members.difference(run))
     return Body(
         name,
         dict(sorted(inputs.items())),
         dict(sorted(outputs.items())),
         captures,
         function.signature.is_stateful,
-        tuple(sorted(name for name in members - set(run) if _writes(graph, graph.nodes[name]))),
+        tuple(sorted(node.name for node in unasked if _writes(graph, node, state.writing))),
     )
 
 
-def _writes(graph: Graph, node: tf_pb.NodeDef) -> bool:
-    """True if a node changes a variable, itself or in a function that it calls."""
-    if node.op.startswith(WRITING_OPS):
-        return True
-    return any(
-        _writes(graph, inner)
-        for name in graph.called_functions(node)
-        if name in graph.functions
-        for inner in graph.functions[name].node_def
+def writing_functions(graph: Graph) -> frozenset[str]:
+    """Returns the functions of a graph that change a variable, themselves or by one they call."""
+    writing: set[str] = set()
+    for name in callees_first(graph):
+        if any(_writes(graph, node, writing) for node in graph.functions[name].node_def):
+            writing.add(name)
+    return frozenset(writing)
+
+
+def _writes(graph: Graph, node: tf_pb.NodeDef, writing: Collection[str]) -> bool:
+    """True if a node changes a variable, or calls one of the functions that do."""
+    return node.op.startswith(WRITING_OPS) or any(
+        name in writing for name in graph.called_functions(node)
     )
 
 

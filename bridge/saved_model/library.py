@@ -30,12 +30,10 @@ class Library:
         Returns:
           The name of the function in the library.
         """
-        wanted = function.signature.name
-        function.signature.name = ""
-        content = function.SerializeToString(deterministic=True)
+        content = content_of(function) if share else b""
         if share and content in self._by_content:
             return self._by_content[content]
-        name = wanted
+        name = wanted = function.signature.name
         while name in self.functions:
             self._last_number += 1
             name = f"{wanted}_{self._last_number}"
@@ -59,7 +57,7 @@ class Library:
           The new name of each function by its name in the graph.
         """
         renamed: dict[str, str] = {}
-        for name in _callees_first(graph):
+        for name in callees_first(graph):
             function = tf_pb.FunctionDef()
             function.CopyFrom(graph.functions[name])
             rename_calls(function.node_def, renamed)
@@ -70,6 +68,15 @@ class Library:
                 function_name=name, gradient_func=renamed[gradient.gradient_func]
             )
         return renamed
+
+
+def content_of(function: tf_pb.FunctionDef) -> bytes:
+    """Returns what tells a function from others, whatever their names."""
+    name = function.signature.name
+    function.signature.name = ""
+    content = function.SerializeToString(deterministic=True)
+    function.signature.name = name
+    return content
 
 
 def rename_calls(nodes: Iterable[tf_pb.NodeDef], renamed: Mapping[str, str]) -> None:
@@ -85,7 +92,7 @@ def rename_calls(nodes: Iterable[tf_pb.NodeDef], renamed: Mapping[str, str]) -> 
                 function.name = renamed.get(function.name, function.name)
 
 
-def _callees_first(graph: Graph) -> Iterator[str]:
+def callees_first(graph: Graph) -> Iterator[str]:
     """Yields function names so that a function stands after those it calls (none is recursive)."""
     done: set[str] = set()
     for root in graph.functions:

@@ -9,7 +9,7 @@ from bridge.graph import parse_tensor
 from bridge.model import Component, Encoding, Endpoint, Variant
 from bridge.report import Report
 from bridge.saved_model.bodies import Body, build_body
-from bridge.saved_model.library import Library
+from bridge.saved_model.library import Library, content_of
 from bridge.saved_model.state import State
 from bridge.saved_model.structured_value import tensor_spec
 
@@ -66,9 +66,7 @@ def _definitions(variant: Variant) -> list[tuple[str, frozenset[bytes]]]:
 def _content(name: str, variant: Variant, state: State) -> tuple[object, ...]:
     scratch = Library()
     body = _build(name, variant, state, scratch)
-    function = scratch.functions[body.name]
-    function.signature.name = ""
-    return (function.SerializeToString(deterministic=True), *(c.key for c in body.captures))
+    return (content_of(scratch.functions[body.name]), *(c.key for c in body.captures))
 
 
 def _build(name: str, variant: Variant, state: State, library: Library) -> Body:

@@ -18,8 +18,9 @@ from bridge.saved_model.bodies import (
     Captured,
     VariantState,
     build_body,
+    writing_functions,
 )
-from bridge.saved_model.library import Library
+from bridge.saved_model.library import Library, content_of
 from bridge.saved_model.objects import ObjectGraph
 from bridge.saved_model.structured_value import (
     function_spec,
@@ -60,6 +61,7 @@ class State:
       concrete: SavedConcreteFunctions by name.
       variables: object number by name.
       assets: object number by file name; the n-th has index n in `asset_file_def`.
+      asset_digests: digest by file name, of the assets that tables are filled from.
       tables: by key.
       variants: what the functions of each variant may refer to, by the variant's label.
       bodies: the functions of signatures, and the update ops that each runs, by what they compute.
@@ -70,6 +72,7 @@ class State:
     concrete: dict[str, tf_pb.SavedConcreteFunction] = field(default_factory=dict)
     variables: dict[str, int] = field(default_factory=dict)
     assets: dict[str, int] = field(default_factory=dict)
+    asset_digests: dict[str, bytes] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     variants: dict[str, VariantState] = field(default_factory=dict)
     bodies: dict[tuple[str, ...], tuple[Body, tuple[str, ...]]] = field(default_factory=dict)
@@ -112,6 +115,7 @@ def build_state(model: Model, report: Report) -> State:
             variant,
             _captured(model, variant, state),
             state.library.add_graph_functions(variant.graph),
+            writing_functions(variant.graph),
         )
         state.variants[variant.label] = variant_state
         _add_tables(model, variant_state, state, report)
@@ -182,7 +186,7 @@ def _add_table(
 ) -> None:
     """Adds a table, or finds the same table of another variant."""
     variant = variant_state.variant
-    # While its own functions are built, the table stands in its graph like one of another model.
+    # What it is filled with decides whether it is a new table: until then, this stands for it.
     number = len(state.objects.nodes)
     provisional = Captured(("table", node.name), number, tf_pb.DT_RESOURCE)
     variant_state.captured[node.name] = provisional
@@ -243,13 +247,12 @@ def _content_digest(model: Model, state: State, node: tf_pb.NodeDef, body: Body)
     for key in sorted(node.attr):
         if key not in ("shared_name", "container"):
             digest.update(key.encode() + node.attr[key].SerializeToString(deterministic=True))
-    function = tf_pb.FunctionDef()
-    function.CopyFrom(state.library.functions[body.name])
-    function.signature.name = ""
-    digest.update(function.SerializeToString(deterministic=True))
-    for capture in body.captures:
-        if capture.key[0] == "asset":
-            digest.update(_file_digest(model.assets[capture.key[1]]))
+    digest.update(content_of(state.library.functions[body.name]))
+    for kind, filename in (capture.key for capture in body.captures):
+        if kind == "asset":
+            if filename not in state.asset_digests:
+                state.asset_digests[filename] = _file_digest(model.assets[filename])
+            digest.update(state.asset_digests[filename])
     return digest.hexdigest()[:16]
 
 

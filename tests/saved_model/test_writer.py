@@ -11,7 +11,7 @@ import pytest
 import bridge
 from bridge.proto import tf_pb
 from tests.attacks.edit import copy_module, saved_model
-from tests.saved_model.tiny import adding, constant, info, placeholder, plus, variant, write
+from tests.saved_model.tiny import adding, call, constant, info, placeholder, plus, variant, write
 
 pytestmark = pytest.mark.tf2
 
@@ -202,3 +202,28 @@ def test_a_signature_is_not_overwritten_by_what_the_loader_sets(tmp_path: Path, 
     nodes = [placeholder("x"), constant("c", 1.0), plus("y", "x", "c")]
     _, obj = convert(tmp_path, variant((), nodes, {name: ({"x": "x:0"}, {"default": "y:0"})}))
     assert float(getattr(obj, f"{name}_")(1.0)) == 2.0
+
+
+def test_functions_that_call_each_other_often_are_looked_at_once(tmp_path: Path) -> None:
+    # Each calls the next twice: walking the calls instead of the functions would never end.
+    depth = 48
+    functions = []
+    for number in range(depth):
+        function = tf_pb.FunctionDef()
+        function.signature.name = f"f{number}"
+        function.signature.input_arg.add(name="x", type=tf_pb.DT_FLOAT)
+        function.signature.output_arg.add(name="y", type=tf_pb.DT_FLOAT)
+        last = "x"
+        for name in ("first", "second"):
+            node = function.node_def.add(name=name, op="Identity", input=[last])
+            node.attr["T"].type = tf_pb.DT_FLOAT
+            if number + 1 < depth:
+                node.CopyFrom(call(name, last, f"f{number + 1}"))
+            last = f"{name}:output:0"
+        function.ret["y"] = last
+        functions.append(function)
+    nodes = [placeholder("x"), call("y", "x", "f0")]
+    graph = variant((), nodes, {"default": ({"x": "x:0"}, {"default": "y:0"})})
+    graph.graph_def.library.function.extend(functions)
+    report = bridge.to_saved_model(write(tmp_path / "module", graph), tmp_path / "out")
+    assert report.remarks == []

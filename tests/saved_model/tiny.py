@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bridge.attrs import type_attr
+from bridge.attrs import function_attr, type_attr, types_attr
 from bridge.proto import hub_pb, tf_pb
 
 
@@ -32,6 +32,15 @@ def plus(name: str, left: str, right: str) -> tf_pb.NodeDef:
     """A sum."""
     node = tf_pb.NodeDef(name=name, op="Add", input=[left, right])
     node.attr["T"].type = tf_pb.DT_FLOAT
+    return node
+
+
+def call(name: str, argument: str, function: str) -> tf_pb.NodeDef:
+    """A call of a function from float to float."""
+    node = tf_pb.NodeDef(name=name, op="PartitionedCall", input=[argument])
+    node.attr["f"].CopyFrom(function_attr(function))
+    node.attr["Tin"].CopyFrom(types_attr([tf_pb.DT_FLOAT]))
+    node.attr["Tout"].CopyFrom(types_attr([tf_pb.DT_FLOAT]))
     return node
 
 
