@@ -56,12 +56,20 @@ class Case:
         keys = {variant["key"] for variant in golden.facts["variants"]}
         return self.variant["key"] != "" or "train" not in keys
 
-    def callable_of(self, root: Any, golden: Golden) -> Any:
-        """The callable of the converted model that stands for this signature and variant."""
+    def owner(self, root: Any, golden: Golden) -> Any:
+        """The object of the converted model that stands for this variant."""
         keys = {variant["key"] for variant in golden.facts["variants"]}
         key = self.variant["key"]
-        owner = root if key == "" or (key == "train" and "" in keys) else getattr(root, key)
+        return root if key == "" or (key == "train" and "" in keys) else getattr(root, key)
+
+    def callable_of(self, root: Any, golden: Golden) -> Any:
+        """The callable of the converted model that stands for this signature and variant."""
+        owner = self.owner(root, golden)
         return owner if self.signature == "default" else getattr(owner, self.signature)
+
+    def inputs(self, golden: Golden) -> dict[str, Any]:
+        """The recorded inputs, as tensors."""
+        return assemble(golden.under(f"{self.prefix}|in"), self.facts["inputs"])
 
 
 def variables_of(variant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.converted import MODULES, Case, assemble, cases, converted
+from tests.clients.converted import MODULES, Case, cases, converted
 from tests.clients.v1_session import V1Module, parts, v1_module
 from tests.conftest import TESTDATA, Golden
 
@@ -81,7 +81,7 @@ def test_outputs_and_gradients_equal_those_of_the_module_in_a_v1_session(
         if case.module != module or not case.facts["deterministic"]:
             continue
         function = case.callable_of(root, recorded)
-        inputs = assemble(recorded.under(f"{case.prefix}|in"), case.facts["inputs"])
+        inputs = case.inputs(recorded)
         training = case.variant["key"] == "train"
         for variable, value in start:
             variable.assign(value)

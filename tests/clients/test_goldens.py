@@ -11,7 +11,6 @@ import pytest
 from tests.clients.converted import (
     MODULES,
     Case,
-    assemble,
     assert_close,
     cases,
     components,
@@ -89,12 +88,6 @@ def unchanged(root: Any) -> Iterator[None]:
         variable.assign(value)
 
 
-def owner(case: Case, root: Any, recorded: Golden) -> Any:
-    keys = {variant["key"] for variant in recorded.facts["variants"]}
-    key = case.variant["key"]
-    return root if key in ("", "train") and "" in keys else getattr(root, key)
-
-
 @pytest.mark.parametrize("case", [c for c in CASES if c.facts["deterministic"]], ids=str)
 def test_every_output_is_what_the_old_client_computed(
     case: Case, shared: Callable[[str], Any], golden: Callable[[str], Golden]
@@ -102,7 +95,7 @@ def test_every_output_is_what_the_old_client_computed(
     recorded = golden(case.module)
     root = shared(case.module)
     function = case.callable_of(root, recorded)
-    inputs = assemble(recorded.under(f"{case.prefix}|in"), case.facts["inputs"])
+    inputs = case.inputs(recorded)
     with unchanged(root):
         outputs = function(inputs, training=case.variant["key"] == "train", return_endpoints=True)
     wanted = recorded.under(f"{case.prefix}|out")
@@ -126,8 +119,8 @@ def test_every_gradient_is_what_the_old_client_computed(
     recorded = golden(case.module)
     root = shared(case.module)
     function = case.callable_of(root, recorded)
-    inputs = assemble(recorded.under(f"{case.prefix}|in"), case.facts["inputs"])
-    variables = by_name(owner(case, root, recorded).trainable_variables)
+    inputs = case.inputs(recorded)
+    variables = by_name(case.owner(root, recorded).trainable_variables)
     with unchanged(root), tf.GradientTape() as tape:
         outputs = function(inputs, training=case.variant["key"] == "train", return_endpoints=True)
         loss = loss_of(outputs, case.facts["grad_outputs"], recorded.under(f"{case.prefix}|proj"))
@@ -148,7 +141,7 @@ def test_one_training_call_moves_the_statistics_as_the_update_ops_did(
 ) -> None:
     recorded = golden(case.module)
     root = load(case.module)
-    inputs = assemble(recorded.under(f"{case.prefix}|in"), case.facts["inputs"])
+    inputs = case.inputs(recorded)
     case.callable_of(root, recorded)(inputs, training=True)
     wanted = recorded.under("var") | recorded.under(f"{case.prefix}|after_updates")
     found = whole_arrays(values(root), case.variant)
@@ -166,9 +159,9 @@ def test_three_training_steps_end_where_the_old_client_ended(
     recorded = golden(case.module)
     root = load(case.module)
     function = case.callable_of(root, recorded)
-    inputs = assemble(recorded.under(f"{case.prefix}|in"), case.facts["inputs"])
+    inputs = case.inputs(recorded)
     projections = recorded.under(f"{case.prefix}|proj")
-    trained = owner(case, root, recorded)
+    trained = case.owner(root, recorded)
     variables = list(trained.trainable_variables)
     losses = trained.regularization_losses if case.variant["regularization_losses"] else []
     for _ in range(3):
