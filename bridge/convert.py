@@ -1,4 +1,4 @@
-"""The conversions: reader → passes → writer → staging directory → DEST."""
+"""The conversion: reader → passes → writer → staging directory → DEST."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from pathlib import Path
 from bridge.bundle import TensorSource, total_bytes
 from bridge.errors import DestinationError, SourceNotFoundError, UsageError, Where
 from bridge.hub_module import read_hub_module
+from bridge.layout import SAVED_MODEL
 from bridge.passes import run_passes, to_saved_model_passes
 from bridge.report import Report
 from bridge.saved_model import SavedModelWriter, WriteOptions
 from bridge.source import open_source, source_name
-
-SAVED_MODEL = "saved_model.pb"
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""

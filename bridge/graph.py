@@ -146,6 +146,12 @@ class Graph:
         except KeyError:
             raise MalformedError("the graph has no such node", where=self.at(name)) from None
 
+    def all_nodes(self) -> Iterator[tf_pb.NodeDef]:
+        """Yields the nodes of the graph, then those in the bodies of its functions."""
+        yield from self.nodes.values()
+        for function in self.functions.values():
+            yield from function.node_def
+
     def add(
         self, op: str, name: str, inputs: Sequence[str] = (), **attrs: tf_pb.AttrValue
     ) -> tf_pb.NodeDef:

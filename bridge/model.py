@@ -26,10 +26,6 @@ TRAIN: Tags = frozenset({"train"})
 """Tags of the variant that a TF1 Hub client instantiates for fine-tuning."""
 
 
-ATTACHMENTS = "hub_module_attachments"
-"""The collection that holds attachments, in both formats (tensorflow_hub/saved_model_lib.py)."""
-
-
 def format_tags(tags: Iterable[str]) -> str:
     """Prints a set of tags as users write it: `{}`, `{train}`, `{bs16, train}`."""
     return "{" + ", ".join(sorted(tags)) + "}"

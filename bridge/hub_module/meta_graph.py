@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError
 from bridge.dtypes import base_dtype, dtype_name
 from bridge.errors import MalformedError, UnsafeError, UnsupportedError, Where
 from bridge.graph import Graph, parse_tensor
-from bridge.model import ATTACHMENTS, Component, Encoding, Endpoint, Signature, Variant, format_tags
+from bridge.layout import ATTACHMENTS
+from bridge.model import Component, Encoding, Endpoint, Signature, Variant, format_tags
 from bridge.model import shape_from_proto as read_shape
 from bridge.opsets import OpTable
 from bridge.proto import hub_pb, tf_pb

@@ -23,24 +23,14 @@ from bridge.errors import (
 )
 from bridge.hub_module.meta_graph import VariantSource, read_meta_graph
 from bridge.hub_module.variables import read_variables
-from bridge.model import (
-    Asset,
-    Model,
-    Tags,
-    format_tags,
-)
+from bridge.layout import ASSETS, ASSETS_EXTRA, SAVED_MODEL, VARIABLES
+from bridge.model import Asset, Model, Tags, format_tags
 from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
 from bridge.report import Report
 
 MODULE_DEF = "tfhub_module.pb"
-SAVED_MODEL = "saved_model.pb"
-ASSETS = "assets"
-VARIABLES = "variables"
 
-_KNOWN_ENTRIES = frozenset({MODULE_DEF, SAVED_MODEL, ASSETS, "assets.extra", VARIABLES})
-
-_Used = dict[str, set[tuple[int, ...] | None]]
-"""By key of the checkpoint, the offsets of the parts that variables hold; None for the whole."""
+_KNOWN_ENTRIES = frozenset({MODULE_DEF, SAVED_MODEL, ASSETS, ASSETS_EXTRA, VARIABLES})
 
 _Proto = TypeVar("_Proto", bound=Message)
 
@@ -73,7 +63,7 @@ def read_hub_module(directory: Path, report: Report) -> Model:
         if tags in sources:
             raise MalformedError(f"two graphs have the tags {format_tags(tags)}", where=Where(path))
         sources[tags] = source
-    variables, shards = read_variables(directory / VARIABLES / "variables", sources, report)
+    variables, shards = read_variables(directory / VARIABLES / VARIABLES, sources, report)
     newest = max(saved_model.meta_graphs, key=lambda graph: graph.graph_def.versions.producer)
     model = Model(
         source=directory,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,7 +44,8 @@ class CheckOps(VariantPass):
        attribute, such as PrintV2, which may print to stderr, but to no file.
     3. A table may be read from an asset of the model only, and in the body of a function not at
        all: there the file's name is an argument, which can be traced to no asset.
-    4. A custom gradient is Python code of the exporter: the op stays, the report names it.
+    4. A custom gradient, Python code of the exporter or the gradient function of a Defun, has no
+       form in a SavedModel: the op stays, the report names the gradient.
 
     Attributes:
       allowed: ops that rules 1 and 2 let through.
@@ -59,7 +59,7 @@ class CheckOps(VariantPass):
         """Checks one variant; returns 0, for it changes nothing."""
         graph = variant.graph
         self._check_table_files(variant)
-        for node in _all_nodes(graph):
+        for node in graph.all_nodes():
             self._check_op(graph, node)
             self._check_safety(graph, node)
         _report_gradients(graph, report)
@@ -134,16 +134,10 @@ class CheckOps(VariantPass):
                 )
 
 
-def _all_nodes(graph: Graph) -> Iterator[tf_pb.NodeDef]:
-    yield from graph.nodes.values()
-    for function in graph.functions.values():
-        yield from function.node_def
-
-
 def _report_gradients(graph: Graph, report: Report) -> None:
     """Names the gradients that the exporter's program had, and a SavedModel can't hold."""
     python: dict[str, str] = {}
-    for node in _all_nodes(graph):
+    for node in graph.all_nodes():
         if "_gradient_op_type" in node.attr:
             gradient = node.attr["_gradient_op_type"].s.decode(errors="replace")
             if not graph.ops.in_release(gradient):

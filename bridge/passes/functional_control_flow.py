@@ -65,9 +65,7 @@ class FunctionalControlFlow(VariantPass):
 
         An Exit is an Identity by now, in the main graph or in a body.
         """
-        graph = variant.graph
-        bodies = (node for function in graph.functions.values() for node in function.node_def)
-        for node in (*graph.nodes.values(), *bodies):
+        for node in variant.graph.all_nodes():
             if node.name in variant.undifferentiated and node.op == "Identity":
                 node.op = "StopGradient"
 

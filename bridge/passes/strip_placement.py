@@ -25,10 +25,9 @@ class StripPlacement(VariantPass):
     def rewrite(self, variant: Variant, report: Report) -> int:
         """Clears the placement of one variant."""
         graph = variant.graph
-        bodies = (node for function in graph.functions.values() for node in function.node_def)
         devices: dict[str, int] = {}
         changed = 0
-        for node in (*graph.nodes.values(), *bodies):
+        for node in graph.all_nodes():
             if node.device:
                 devices[node.device] = devices.get(node.device, 0) + 1
             if node.device or "_class" in node.attr:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from bridge.bundle import StringTensor, TensorSource, write_bundle
 from bridge.bundle.files import open_plain_file
+from bridge.layout import ASSETS, ASSETS_EXTRA, SAVED_MODEL, VARIABLES
 from bridge.model import Model
 from bridge.proto import tf_pb
 from bridge.saved_model.objects import OBJECT_GRAPH_KEY, checkpoint_key
-
-ASSETS_EXTRA = "assets.extra"
 
 
 def write_files(
@@ -40,12 +39,12 @@ def write_files(
       SourceNotFoundError: a file of the source can't be read.
       OSError: a file can't be written.
     """
-    (directory / "saved_model.pb").write_bytes(saved_model.SerializeToString(deterministic=True))
-    variables = directory / "variables"
+    (directory / SAVED_MODEL).write_bytes(saved_model.SerializeToString(deterministic=True))
+    variables = directory / VARIABLES
     variables.mkdir()
     write_bundle(
         variables,
-        "variables",
+        VARIABLES,
         model.shards,
         {
             checkpoint_key(v.name): TensorSource(v.dtype, v.shape, v.data)
@@ -55,9 +54,9 @@ def write_files(
         link=link,
         progress=progress,
     )
-    (directory / "assets").mkdir()
+    (directory / ASSETS).mkdir()
     for asset in model.assets.values():
-        _copy(asset.source, directory / "assets" / asset.filename)
+        _copy(asset.source, directory / ASSETS / asset.filename)
     extra = model.source / ASSETS_EXTRA
     for folder, _, files in os.walk(extra):
         for file in files:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import UnsupportedError
-from bridge.model import ATTACHMENTS, Model, Tags, Variant
+from bridge.layout import ATTACHMENTS
+from bridge.model import Model, Tags, Variant
 from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
 from bridge.report import Report
 from bridge.saved_model.accounting import Facts, count, report_callable
