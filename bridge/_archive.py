@@ -5,10 +5,14 @@ Plain files and directories only, counted bytes, no links, no `..`: archives com
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import stat
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -29,6 +33,13 @@ MAX_ARCHIVE_BYTES = 64 << 30
 """An archive that unpacks to more bytes is refused."""
 
 _CHUNK = 1 << 20
+
+_COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": gzip.open,  # type: ignore[dict-item]  # the mode is to read, unless given
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+"""What opens a compressed file, by the bytes that it starts with."""
 
 _MAX_TAR_HEADER = 16 << 20
 """Bytes of header that an entry of a tar archive may have; names and the like are far below."""
@@ -67,11 +78,26 @@ def unpack(archive: Path, directory: Path) -> None:
         ) from error
 
 
+def _check_compression(file: IO[bytes]) -> None:
+    """Lets the error out that a compressed file gives, if it is damaged near its start."""
+    file.seek(0)
+    magic = file.read(6)
+    file.seek(0)
+    for start, opener in _COMPRESSIONS.items():
+        if magic.startswith(start):
+            with opener(file) as content:
+                left = _MAX_TAR_HEADERS
+                while left > 0 and (chunk := content.read(min(_CHUNK, left))):
+                    left -= len(chunk)
+
+
 def _unpack_tar(file: IO[bytes], archive: Path, directory: Path) -> None:
     budget = _Budget(archive)
     try:
         tar = _Tar.open(fileobj=file)
     except tarfile.ReadError as error:
+        # tarfile says the same of a damaged archive and of what never was one.
+        _check_compression(file)
         raise WrongKindError(
             "the file is no archive that can be read",
             where=Where(archive),

@@ -16,7 +16,15 @@ from types import ModuleType
 import pytest
 
 import bridge
-from bridge import MissingExtraError, SourceNotFoundError, UnsafeError, UsageError, _archive
+from bridge import (
+    MalformedError,
+    MissingExtraError,
+    SourceNotFoundError,
+    UnsafeError,
+    UsageError,
+    WrongKindError,
+    _archive,
+)
 from bridge.cli import main
 from bridge.source import open_source
 
@@ -250,3 +258,27 @@ def _tree(directory: Path) -> dict[str, bytes | None]:
         path.relative_to(directory).as_posix(): path.read_bytes() if path.is_file() else None
         for path in directory.rglob("*")
     }
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_tar_that_is_garbled_at_its_start_is_a_broken_archive(tmp_path: Path, seed: int) -> None:
+    import gzip
+    import random
+
+    # Names and times in a tar change where its compressed bytes stand, so several are tried.
+    content = random.Random(seed).randbytes(4000)
+    data = bytearray(gzip.compress(content, mtime=0))
+    data[40:60] = bytes(20)
+    path = tmp_path / "module.tar.gz"
+    path.write_bytes(data)
+    with pytest.raises(MalformedError, match="archive is broken"), open_source(path):
+        pass
+
+
+def test_a_compressed_file_that_is_no_tar_is_no_archive(tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "notes.gz"
+    path.write_bytes(gzip.compress(b"nothing but notes" * 100))
+    with pytest.raises(WrongKindError, match="no archive"), open_source(path):
+        pass
