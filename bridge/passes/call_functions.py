@@ -53,7 +53,8 @@ class CallFunctions(VariantPass):
         if renamed:
             for node in function.node_def:
                 node.input[:] = _renamed(node.input, renamed)
-            for key, value in function.ret.items():
+            # A protobuf map that is written to while it is walked skips entries.
+            for key, value in dict(function.ret).items():
                 function.ret[key] = renamed.get(value, value)
         return calls
 
