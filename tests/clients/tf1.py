@@ -189,6 +189,47 @@ class Tf1Client:
         )
         return Loaded(outputs, reply["variables"])
 
+    def run_graph(
+        self,
+        graph_def: bytes,
+        feeds: Inputs,
+        fetches: Collection[str],
+        *,
+        steps: Collection[Collection[str]] = (),
+        gradients: Collection[str] = (),
+        projections: Inputs | None = None,
+    ) -> tuple[Arrays, dict[str, NDArray[Any] | None]]:
+        """Runs a plain graph in a session.
+
+        Args:
+          graph_def: a serialized GraphDef.
+          feeds: arrays by tensor name (`x:0`).
+          fetches: names of the tensors to return.
+          steps: names of nodes, run together one step after another before the tensors are.
+          gradients: names of tensors to take gradients by; handles of variables may be among them.
+          projections: by fetch, arrays of its shape; the gradients are those of
+            `sum(fetch * projection)` over all of them.
+
+        Returns:
+          The fetches, and the gradients, by name; None for one that does not exist.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "graph.pb")
+            path.write_bytes(graph_def)
+            arrays, reply = self._run(
+                "run_graph",
+                path,
+                feeds,
+                fetches=list(fetches),
+                steps=[list(step) for step in steps],
+                gradients=list(gradients),
+                projections=_save(projections or {}, Path(folder, "projections.npz")),
+            )
+        mark = "gradient|"
+        found: dict[str, NDArray[Any] | None] = dict.fromkeys(reply["without"])
+        found |= {name[len(mark) :]: arrays.pop(name) for name in list(arrays) if mark in name}
+        return arrays, found
+
     def _run(self, op: str, path: Path, inputs: Inputs, **fields: Any) -> tuple[Arrays, Any]:
         """Sends a request that reads and writes arrays; returns these and the reply."""
         with tempfile.TemporaryDirectory() as folder:

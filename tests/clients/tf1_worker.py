@@ -226,6 +226,30 @@ def saved_model_v2(request):
         return {"variables": sorted(variables)}
 
 
+def run_graph(request):
+    """Writes tensors of a plain graph, and gradients of `sum(fetch * projection)`."""
+    graph_def = tf.compat.v1.GraphDef()
+    with open(request["path"], "rb") as file:
+        graph_def.ParseFromString(file.read())
+    with tf.Graph().as_default() as graph, new_session() as session:
+        tf.import_graph_def(graph_def, name="")
+        fetches = {name: graph.get_tensor_by_name(name) for name in request["fetches"]}
+        losses = [
+            tf.reduce_sum(fetches[name] * tf.cast(projection, fetches[name].dtype))
+            for name, projection in sorted(load_arrays(request["projections"]).items())
+        ]
+        sources = [graph.get_tensor_by_name(name) for name in request["gradients"]]
+        found = tf.gradients(losses, sources) if sources else []
+        names = [f"gradient|{name}" for name in request["gradients"]]
+        without = [name for name, value in zip(request["gradients"], found) if value is None]
+        fetches.update({n: tf.convert_to_tensor(v) for n, v in zip(names, found) if v is not None})
+        for step in request["steps"]:
+            session.run(step, load_arrays(request["inputs"]))
+        values = session.run(fetches, load_arrays(request["inputs"]))
+    np.savez(request["outputs"], **{name: portable(value) for name, value in values.items()})
+    return {"without": without}
+
+
 OPS = {
     function.__name__: function
     for function in (
@@ -235,6 +259,7 @@ OPS = {
         hub_record,
         saved_model_signature,
         saved_model_v2,
+        run_graph,
     )
 }
 
