@@ -9,31 +9,64 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from bridge.bundle import TensorSource, total_bytes
 from bridge.errors import DestinationError, SourceNotFoundError, UsageError, Where
-from bridge.hub_module import read_hub_module
+from bridge.hub_module import HubModuleWriter, HubWriteOptions, read_hub_module
 from bridge.layout import SAVED_MODEL
-from bridge.passes import run_passes, to_saved_model_passes
+from bridge.model import Model
+from bridge.opsets.release import load_release
+from bridge.passes import (
+    ImageOptions,
+    run_passes,
+    to_hub_module_passes,
+    to_saved_model_passes,
+)
 from bridge.report import Report
-from bridge.saved_model import SavedModelWriter, WriteOptions
+from bridge.saved_model import SavedModelWriter, WriteOptions, read_saved_model
 from bridge.source import open_source, source_name
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""
 
+Done = Callable[[int], None]
+"""Called with the checkpoint bytes done."""
+
+
+class Writer(Protocol):
+    """What puts the result on disk; everything but files is made before."""
+
+    def write(self, directory: Path) -> None:
+        """Writes into an existing, empty directory."""
+        ...
+
 
 @dataclass(frozen=True)
-class ToSavedModelOptions:
-    """The options of `bridge.to_saved_model`, which says what each means."""
+class ConvertOptions:
+    """The options that both directions have; `bridge.to_saved_model` says what each means."""
 
     overwrite: bool = False
     link: bool = False
     dry_run: bool = False
-    variant: frozenset[str] | None = None
     allow_ops: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ToSavedModelOptions(ConvertOptions):
+    """The options of `bridge.to_saved_model`, which says what each means."""
+
+    variant: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class ToHubModuleOptions(ConvertOptions):
+    """The options of `bridge.to_hub_module`, which says what each means."""
+
+    tf: str = "1.15"
+    images: ImageOptions = field(default_factory=ImageOptions)
 
 
 def to_saved_model(
@@ -45,29 +78,69 @@ def to_saved_model(
 ) -> Report:
     """Does what `bridge.to_saved_model` says, with its options as one object."""
     options = options or ToSavedModelOptions()
+
+    def build(directory: Path, report: Report, done: Done | None) -> tuple[Model, Writer]:
+        model = read_hub_module(directory, report)
+        report.producer = model.producer
+        run_passes(model, to_saved_model_passes(options.allow_ops), report)
+        write_options = WriteOptions(root=options.variant, link=options.link, progress=done)
+        return model, SavedModelWriter(model, write_options, report)
+
+    return _convert(source, dest, options, "to-saved-model", build, progress)
+
+
+def to_hub_module(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    options: ToHubModuleOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Report:
+    """Does what `bridge.to_hub_module` says, with its options as one object."""
+    options = options or ToHubModuleOptions()
+    release = load_release(options.tf)
+
+    def build(directory: Path, report: Report, done: Done | None) -> tuple[Model, Writer]:
+        model = read_saved_model(directory, report)
+        report.producer = model.producer
+        passes = to_hub_module_passes(release, options.images, options.allow_ops)
+        run_passes(model, passes, report)
+        model.versions = release.versions()
+        write_options = HubWriteOptions(release, link=options.link, progress=done)
+        return model, HubModuleWriter(model, write_options, report)
+
+    return _convert(source, dest, options, "to-hub-module", build, progress)
+
+
+def _convert(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    options: ConvertOptions,
+    direction: str,
+    build: Callable[[Path, Report, Done | None], tuple[Model, Writer]],
+    progress: Progress | None,
+) -> Report:
     started = time.monotonic()
     destination = _destination(dest)
     report = Report(
         source=source_name(source),
         destination=None if options.dry_run else os.fspath(dest),
-        direction="to-saved-model",
+        direction=direction,
     )
+    total = 0
+
+    def done(count: int) -> None:
+        if progress:
+            progress(count, total)
+
     _check_destination(destination, options.overwrite)
     with open_source(source) as directory:
         _check_apart(directory, destination)
         _check_apart(Path(source), destination)  # where it is an archive
-        model = read_hub_module(directory, report)
-        report.producer = model.producer
-        run_passes(model, to_saved_model_passes(options.allow_ops), report)
+        model, writer = build(directory, report, done if progress else None)
         total = total_bytes(
             {v.name: TensorSource(v.dtype, v.shape, v.data) for v in model.variables.values()}
         )
-        write_options = WriteOptions(
-            root=options.variant,
-            link=options.link,
-            progress=(lambda done: progress(done, total)) if progress else None,
-        )
-        writer = SavedModelWriter(model, write_options, report)
         if not options.dry_run:
             with _staging(destination, options.overwrite, directory) as staging:
                 writer.write(staging)

@@ -192,6 +192,28 @@ class Graph:
         self.nodes = {name: node for name, node in self.nodes.items() if name in kept}
         return before - len(self.nodes)
 
+    def keep_called_functions(self) -> int:
+        """Drops the functions that no node reaches; returns how many they were.
+
+        Gradients of functions that are gone go too.
+        """
+        gradients = {gradient.function_name: gradient.gradient_func for gradient in self.gradients}
+        kept: set[str] = set()
+        stack = [name for node in self.nodes.values() for name in self.called_functions(node)]
+        while stack:
+            name = stack.pop()
+            if name in kept or name not in self.functions:
+                continue
+            kept.add(name)
+            for node in self.functions[name].node_def:
+                stack.extend(self.called_functions(node))
+            if name in gradients:
+                stack.append(gradients[name])
+        dropped = len(self.functions) - len(kept)
+        self.functions = {name: body for name, body in self.functions.items() if name in kept}
+        self.gradients = [g for g in self.gradients if g.function_name in kept]
+        return dropped
+
     # -- edges ---------------------------------------------------------------------------
 
     def inputs(self, node: tf_pb.NodeDef) -> Iterator[Tensor]:

@@ -7,11 +7,12 @@ one set of variables and assets. No reader knows a writer.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bridge.graph import Graph
+from bridge.ops import RESOURCE_VARIABLE
 from bridge.proto import tf_pb
 
 Shape = tuple[int | None, ...] | None
@@ -89,6 +90,11 @@ class Endpoint:
     components: tuple[Component, ...]
     type_spec: tf_pb.TypeSpecProto | None = None
 
+    def moved(self, moved: Callable[[str], str]) -> Endpoint:
+        """Returns the same made of other tensors, whose names `moved` gives."""
+        parts = tuple(replace(part, name=moved(part.name)) for part in self.components)
+        return replace(self, components=parts)
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -162,6 +168,14 @@ class Variable:
     aggregation: int = 0
     variants: set[Tags] = field(default_factory=set)
 
+    def handle(self) -> tf_pb.NodeDef:
+        """Returns a node that makes it, as a resource."""
+        node = tf_pb.NodeDef(name=self.name, op=RESOURCE_VARIABLE)
+        node.attr["dtype"].type = self.dtype  # type: ignore[assignment]
+        node.attr["shape"].shape.CopyFrom(shape_to_proto(self.shape))
+        node.attr["shared_name"].s = self.name.encode()
+        return node
+
 
 @dataclass(frozen=True)
 class Asset:
@@ -215,6 +229,21 @@ class Variant:
         """The tags as messages print them."""
         return format_tags(self.tags)
 
+    def retarget(self, moved: Callable[[str], str]) -> None:
+        """Lets signatures return, and losses be, other tensors.
+
+        Args:
+          moved: for the name of a tensor, the name of what takes its place.
+        """
+        self.signatures = {
+            name: replace(
+                signature,
+                outputs={key: end.moved(moved) for key, end in signature.outputs.items()},
+            )
+            for name, signature in self.signatures.items()
+        }
+        self.regularization_losses = [moved(name) for name in self.regularization_losses]
+
 
 @dataclass
 class Model:
@@ -228,6 +257,7 @@ class Model:
       shards: the data shards of the source checkpoint, by index.
       versions: versions of the graphs' producer.
       producer: the TensorFlow release that wrote the source, as it says.
+      was_module: whether the source was made from a TF1 Hub module, whose names it keeps.
     """
 
     source: Path
@@ -237,3 +267,4 @@ class Model:
     shards: list[Path]
     versions: tf_pb.VersionDef
     producer: str
+    was_module: bool = False

@@ -33,5 +33,21 @@ MERGES = frozenset({"Merge", "RefMerge"})
 LOOP_BACK_EDGE = frozenset({"NextIteration", "RefNextIteration"})
 """Ops whose output may flow back to a Merge: the only legal cycles of a graph."""
 
+WRITING_OPS = (
+    "Assign",
+    "ResourceApply",
+    "ResourceCountUpTo",
+    "ResourceScatter",
+    "ResourceSparseApply",
+    "ResourceStridedSliceAssign",
+)
+"""How the names of the ops start that change a resource variable (resource_variable_ops.cc)."""
+
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+"""Ops that do nothing but call the function in their attribute `f`."""
+
+CONDITIONALS = frozenset({"If", "StatelessIf"})
+"""Ops that call one of two functions, as their first input says."""
+
 V1_CONTROL_FLOW = frozenset({"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"})
 """What v1 conditionals and loops are made of."""

@@ -57,6 +57,38 @@ class CallableReport:
 
 
 @dataclass
+class SignatureReport:
+    """A signature of the resulting module.
+
+    Attributes:
+      name: its name.
+      variant: tags of its variant.
+      inputs: its inputs, as `name: dtype[shape]`.
+      outputs: its outputs, likewise.
+    """
+
+    name: str
+    variant: str
+    inputs: list[str]
+    outputs: list[str]
+
+
+@dataclass(frozen=True)
+class VariableReport:
+    """Where a variable of the resulting module comes from.
+
+    Attributes:
+      name: its name in the module.
+      source_name: the name that the source gives it; several may have the same.
+      source_path: the attributes that lead to it from the source's object.
+    """
+
+    name: str
+    source_name: str
+    source_path: str
+
+
+@dataclass
 class Counts:
     """How much was kept."""
 
@@ -83,11 +115,13 @@ class Report:
     Attributes:
       source: what was converted, as given.
       destination: where it is; None after a dry run.
-      direction: `to-saved-model`.
+      direction: `to-saved-model` or `to-hub-module`.
       producer: the TensorFlow release that wrote the source, as it says.
       kept: counts and bytes.
-      callables: what the result can be called for.
-      serving_signatures: names of the serving signatures.
+      callables: what the SavedModel can be called for.
+      serving_signatures: names of its serving signatures.
+      signatures: the signatures of the module, of each variant.
+      variables: the variables of the module.
       passes: how many places each pass changed, by the name of the pass, in order.
       not_kept: each thing of the source that the result does not have.
       remarks: what behaves otherwise than one may expect.
@@ -101,6 +135,8 @@ class Report:
     kept: Counts = field(default_factory=Counts)
     callables: list[CallableReport] = field(default_factory=list)
     serving_signatures: list[str] = field(default_factory=list)
+    signatures: list[SignatureReport] = field(default_factory=list)
+    variables: list[VariableReport] = field(default_factory=list)
     passes: dict[str, int] = field(default_factory=dict)
     not_kept: list[Note] = field(default_factory=list)
     remarks: list[Note] = field(default_factory=list)

@@ -26,6 +26,7 @@ from bridge.errors import (
 )
 
 _MODEL_FILES = ("saved_model.pb", "tfhub_module.pb")
+_KERAS_SUFFIXES = frozenset({".keras", ".h5", ".hdf5"})
 _URL_SCHEMES = ("http://", "https://", "gs://", "s3://", "hdfs://")
 
 
@@ -55,12 +56,18 @@ def open_source(source: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise SourceNotFoundError(
             f"{text} can't be read: {error.strerror}",
-            hint="give the directory, archive or URL of a TF1 Hub module",
+            hint="give the directory, archive or URL of a TF1 Hub module or SavedModel",
         ) from error
     if stat.S_ISDIR(mode):
         check_tree(path)
         yield path
     elif stat.S_ISREG(mode):
+        if path.suffix.lower() in _KERAS_SUFFIXES:
+            raise WrongKindError(
+                f"{text} is a file of Keras, which only Keras can read",
+                hint="load it with keras.models.load_model and write a SavedModel with "
+                "model.export(DIR)",
+            )
         with _temporary_directory() as directory:
             from bridge._archive import unpack  # tarfile and zipfile take a while to import
 

@@ -347,7 +347,7 @@ def test_a_dest_that_holds_the_source_archive_is_not_overwritten(
 # -- interrupted, or out of room -----------------------------------------------------------------
 
 STEPS = [
-    "bridge.saved_model.files.write_bundle",
+    "bridge.output.write_bundle",
     "pathlib.Path.write_bytes",
     "shutil.copyfileobj",
 ]

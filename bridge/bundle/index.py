@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,11 +17,12 @@ from google.protobuf.message import DecodeError
 from bridge.bundle.coding import Extent, encode_slice_key
 from bridge.bundle.files import index_name, open_plain_file, plain_file_size, shard_name
 from bridge.bundle.slices import covers, slice_shape
+from bridge.bundle.strings import decode_strings
 from bridge.bundle.table import MAX_TABLE_BYTES, read_table
 from bridge.dtypes import REF_OFFSET, dtype_name, element_bytes
 from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.model import ByteRange
-from bridge.proto import tf_pb
+from bridge.proto import MAX_MESSAGE_BYTES, tf_pb
 
 HEADER_KEY = b""
 """Key of the header, always the first (kHeaderEntryKey)."""
@@ -84,6 +86,30 @@ class BundleIndex:
     prefix: Path
     shards: list[Path]
     entries: dict[str, Entry]
+
+    def read_string(self, key: str) -> bytes:
+        """Reads a string scalar, the only kind of value that is ever read into memory.
+
+        Raises:
+          MalformedError: there is no such tensor, or it is no string scalar.
+        """
+        entry = self.entries.get(key)
+        data = entry.data if entry else None
+        where = Where(self.prefix.with_name(index_name(self.prefix.name)))
+        if entry is None or data is None or (entry.dtype, entry.shape) != (tf_pb.DT_STRING, ()):
+            raise MalformedError(f"the checkpoint has no string {key!r}", where=where)
+        if data.size > MAX_MESSAGE_BYTES:
+            raise MalformedError(f"the string {key!r} has {data.size} bytes", where=where)
+        path = self.shards[data.shard]
+        with open_plain_file(path) as plain, BufferedReader(plain) as file:
+            file.seek(data.offset)
+            stored = file.read(data.size)
+        try:
+            return decode_strings(stored, 1, data.crc32c)[0]
+        except ValueError as error:
+            raise MalformedError(
+                f"the string {key!r} is broken: {error}", where=Where(path)
+            ) from error
 
 
 def read_index(prefix: Path) -> BundleIndex:

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from bridge.bundle import crc
-from bridge.bundle.coding import encode_varint
+from bridge.bundle.coding import decode_varint, encode_varint
 
 _MAX_VARINT_BITS = 63
 
@@ -30,6 +30,33 @@ def encode_strings(values: Sequence[bytes]) -> tuple[bytes, int]:
     checksum = crc.extend(crc.extend(checksum, length_checksum), text)
     stored = b"".join(map(encode_varint, lengths)) + length_checksum + text
     return stored, crc.mask(checksum)
+
+
+def decode_strings(stored: bytes, count: int, checksum: int) -> list[bytes]:
+    """Returns the strings of a tensor.
+
+    Args:
+      stored: the bytes that the shard holds.
+      count: how many strings they are.
+      checksum: the masked checksum that the index records.
+
+    Raises:
+      ValueError: the bytes are no such tensor's, or do not match the checksum.
+    """
+    check = StringChecksum(count)
+    if not check.feed(stored) or (found := check.result()) is None or crc.mask(found) != checksum:
+        raise ValueError("the checksum does not match")
+    lengths: list[int] = []
+    position = 0
+    for _ in range(count):
+        length, position = decode_varint(stored, position, len(stored))
+        lengths.append(length)
+    position += 4  # the checksum of the lengths
+    values: list[bytes] = []
+    for length in lengths:
+        values.append(stored[position : position + length])
+        position += length
+    return values
 
 
 def _fixed(lengths: Iterable[int]) -> bytes:

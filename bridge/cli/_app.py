@@ -9,6 +9,7 @@ import typer
 
 from bridge import __version__
 from bridge.cli._terminal import write_stderr, write_stdout
+from bridge.cli.to_hub_module import to_hub_module
 from bridge.cli.to_saved_model import to_saved_model
 
 PROGRAM = "hubbridge"
@@ -39,13 +40,14 @@ def _root(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Converts TF1 Hub modules to TF2 SavedModels, without running TensorFlow."""
+    """Converts TF1 Hub modules to TF2 SavedModels and back, without running TensorFlow."""
     if context.invoked_subcommand is None:
         write_stderr(context.get_help() + "\n")
         raise typer.Exit(2)
 
 
 app.command("to-saved-model")(to_saved_model)
+app.command("to-hub-module")(to_hub_module)
 
 
 def run(argv: Sequence[str] | None) -> int:

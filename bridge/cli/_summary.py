@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bridge.cli._terminal import Style, plain
 from bridge.cli._tree import Node, glue, render, wrap
-from bridge.report import CallableReport, Counts, Note, Report
+from bridge.report import CallableReport, Counts, Note, Report, SignatureReport
 
 _MAX_ITEMS = 6
 """Of a longer list, so many are shown."""
@@ -34,12 +34,16 @@ def summary(report: Report, dest: str, style: Style) -> str:
     tree = Node(f"{dest} would hold" if dry_run else dest, heading=True)
     _add_kept(tree, report.kept)
     _add_callables(tree, report.callables)
+    _add_signatures(tree, report.signatures)
     _add_list(tree, "serving signatures", report.serving_signatures)
     _add_notes(tree, "not kept", report.not_kept)
     _add_notes(tree, "remarks", report.remarks)
     lines = [*wrap(head, style.width + 2, style), render(tree, style).rstrip("\n")]
-    command = f"tf.saved_model.load({json.dumps(dest, ensure_ascii=False)})"
-    hint = "leave --dry-run out to write it" if dry_run else f"obj = {command}"
+    path = json.dumps(dest, ensure_ascii=False)
+    use = f"obj = tf.saved_model.load({path})"
+    if report.direction == "to-hub-module":
+        use = f"in TensorFlow 1, module = hub.Module({path})"
+    hint = "leave --dry-run out to write it" if dry_run else use
     lines.append(f"{style.cyan('hint:')} {plain(hint)}")
     return "\n".join(lines) + "\n"
 
@@ -106,8 +110,7 @@ def _add_callables(tree: Node, callables: Sequence[CallableReport]) -> None:
         child = node.add(_call(one))
         if one.inputs:
             child.add(f"takes {_fold([glue(text) for text in one.inputs])}")
-        outputs = sorted(one.outputs, key=lambda text: not text.startswith("default: "))
-        child.add(f"gives {_fold([glue(text) for text in outputs])}")
+        child.add(f"gives {_tensors(one.outputs)}")
         if not same:
             _add_training(child, one)
     if len(callables) > len(shown):
@@ -131,6 +134,33 @@ def _call(one: CallableReport) -> str:
     given = names if len(names) <= 1 else ["{" + _fold(names) + "}"]
     default = "False" if "False" in one.training else "True"
     return f"{path}({', '.join([*given, f'training={default}'])})"
+
+
+# -- signatures -------------------------------------------------------------------------------
+
+
+def _add_signatures(tree: Node, signatures: Sequence[SignatureReport]) -> None:
+    """Adds what a module computes; a signature that is the same in several variants, once."""
+    if not signatures:
+        return
+    node = tree.add("signatures", heading=True)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in sorted(signatures, key=lambda one: one.name != "default"):
+        groups.setdefault((one.name, _tensors(one.inputs), _tensors(one.outputs)), []).append(
+            one.variant
+        )
+    for (name, inputs, outputs), variants in list(groups.items())[:_MAX_GROUPS]:
+        child = node.add(f"{name} of variant {' and '.join(variants)}")
+        if inputs:
+            child.add(f"takes {inputs}")
+        child.add(f"gives {outputs}")
+    if len(groups) > _MAX_GROUPS:
+        node.add(_more(len(groups) - _MAX_GROUPS))
+
+
+def _tensors(descriptions: Sequence[str]) -> str:
+    shown = sorted(descriptions, key=lambda text: not text.startswith("default: "))
+    return _fold([glue(text) for text in shown])
 
 
 # -- lists and notes --------------------------------------------------------------------------

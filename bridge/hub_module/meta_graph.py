@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from bridge.assets import check_asset_name
 from bridge.dtypes import base_dtype, dtype_name
-from bridge.errors import MalformedError, UnsafeError, UnsupportedError, Where
+from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.graph import Graph, parse_tensor
+from bridge.hub_module.names import (
+    ASSET_FILEPATHS,
+    COND_CONTEXT,
+    GLOBAL_VARIABLES,
+    MODEL_VARIABLES,
+    REGULARIZATION_LOSSES,
+    SAVED_MODEL_ASSETS,
+    SUPPORTED_COLLECTIONS,
+    TABLE_INITIALIZERS,
+    TRAINABLE_VARIABLES,
+    UPDATE_OPS,
+    WHILE_CONTEXT,
+)
 from bridge.layout import ATTACHMENTS
 from bridge.model import Component, Encoding, Endpoint, Signature, Variant, format_tags
 from bridge.model import shape_from_proto as read_shape
@@ -22,28 +36,6 @@ from bridge.opsets import OpTable
 from bridge.proto import hub_pb, tf_pb
 from bridge.report import Report
 from bridge.validate import check_graph
-
-GLOBAL_VARIABLES = "variables"
-TRAINABLE_VARIABLES = "trainable_variables"
-MODEL_VARIABLES = "model_variables"
-SAVED_MODEL_ASSETS = "saved_model_assets"
-
-SUPPORTED_COLLECTIONS = frozenset(
-    {
-        GLOBAL_VARIABLES,
-        TRAINABLE_VARIABLES,
-        MODEL_VARIABLES,
-        "table_initializer",
-        "update_ops",
-        "regularization_losses",
-        "asset_filepaths",
-        SAVED_MODEL_ASSETS,
-        "cond_context",
-        "while_context",
-        ATTACHMENTS,
-    }
-)
-"""What a module may hold; the old client refuses any other (native_module.py)."""
 
 
 @dataclass
@@ -99,8 +91,8 @@ def read_meta_graph(meta_graph: tf_pb.MetaGraphDef, path: Path, report: Report) 
             )
     variant.trainable_variables = list(trainable)
     variant.model_variables = list(model_variables)
-    variant.update_ops = {name: name for name in _node_list(meta_graph, "update_ops", graph)}
-    variant.table_initializers = _node_list(meta_graph, "table_initializer", graph)
+    variant.update_ops = {name: name for name in _node_list(meta_graph, UPDATE_OPS, graph)}
+    variant.table_initializers = _node_list(meta_graph, TABLE_INITIALIZERS, graph)
     variant.regularization_losses = _losses(meta_graph, graph)
     variant.undifferentiated = _undifferentiated_exits(meta_graph, where)
     variant.assets = _read_assets(meta_graph, graph)
@@ -115,7 +107,7 @@ def _undifferentiated_exits(meta_graph: tf_pb.MetaGraphDef, where: Where) -> set
     (python/ops/while_loop.py).
     """
     waiting: list[tf_pb.ControlFlowContextDef] = []
-    for key, kind in (("while_context", "while_ctxt"), ("cond_context", "cond_ctxt")):
+    for key, kind in ((WHILE_CONTEXT, "while_ctxt"), (COND_CONTEXT, "cond_ctxt")):
         if key not in meta_graph.collection_def:
             continue
         for value in meta_graph.collection_def[key].bytes_list.value:
@@ -168,7 +160,7 @@ def _node_list(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[s
 
 def _losses(meta_graph: tf_pb.MetaGraphDef, graph: Graph) -> list[str]:
     """Returns the regularization losses as often as they stand there: TF1 adds them all up."""
-    tensors = [parse_tensor(name) for name in _names(meta_graph, "regularization_losses", graph)]
+    tensors = [parse_tensor(name) for name in _names(meta_graph, REGULARIZATION_LOSSES, graph)]
     for tensor in tensors:
         if tensor.is_control:
             raise MalformedError(
@@ -328,7 +320,7 @@ def _read_assets(meta_graph: tf_pb.MetaGraphDef, graph: Graph) -> dict[str, str]
             node = graph.node(parse_tensor(asset.tensor_info.name).node)
             _check_asset_node(node, graph)
             result[node.name] = check_asset_name(asset.filename, graph.where)
-    for name in _node_list(meta_graph, "asset_filepaths", graph):
+    for name in _node_list(meta_graph, ASSET_FILEPATHS, graph):
         if name not in result:
             raise MalformedError(
                 "the node is in `asset_filepaths` without a file in `saved_model_assets`",
@@ -342,18 +334,6 @@ def _check_asset_node(node: tf_pb.NodeDef, graph: Graph) -> None:
         raise MalformedError("an asset's path must be a string Const", where=graph.at(node.name))
     if len(node.attr["value"].tensor.string_val) != 1:
         raise MalformedError("an asset's path must be a scalar", where=graph.at(node.name))
-
-
-def check_asset_name(name: str, where: Where) -> str:
-    """Returns an asset's file name if it stays inside `assets/`.
-
-    Raises:
-      UnsafeError: it does not.
-    """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-        raise UnsafeError(f"asset name {name!r} leaves assets/", where=where)
-    return str(path)
 
 
 def _read_attachments(

@@ -6,33 +6,20 @@ SavedModel with one MetaGraphDef per graph variant, one checkpoint, and asset fi
 
 from __future__ import annotations
 
-import os
-from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
-
-from bridge.bundle.files import open_plain_file, plain_file_size
-from bridge.errors import (
-    MalformedError,
-    SourceNotFoundError,
-    UnsupportedError,
-    Where,
-    WrongKindError,
-)
+from bridge.assets import find_assets
+from bridge.errors import MalformedError, UnsupportedError, Where, WrongKindError
 from bridge.hub_module.meta_graph import VariantSource, read_meta_graph
+from bridge.hub_module.names import MODULE_DEF
 from bridge.hub_module.variables import read_variables
 from bridge.layout import ASSETS, ASSETS_EXTRA, SAVED_MODEL, VARIABLES
 from bridge.model import Asset, Model, Tags, format_tags
-from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
+from bridge.proto import hub_pb, tf_pb
+from bridge.proto_file import read_proto
 from bridge.report import Report
 
-MODULE_DEF = "tfhub_module.pb"
-
 _KNOWN_ENTRIES = frozenset({MODULE_DEF, SAVED_MODEL, ASSETS, ASSETS_EXTRA, VARIABLES})
-
-_Proto = TypeVar("_Proto", bound=Message)
 
 
 def read_hub_module(directory: Path, report: Report) -> Model:
@@ -53,7 +40,7 @@ def read_hub_module(directory: Path, report: Report) -> Model:
     """
     _check_module_def(directory)
     path = directory / SAVED_MODEL
-    saved_model = _read_proto(tf_pb.SavedModel, path)
+    saved_model = read_proto(tf_pb.SavedModel, path)
     if not saved_model.meta_graphs:
         raise MalformedError("it holds no graph", where=Where(path))
     sources: dict[Tags, VariantSource] = {}
@@ -78,37 +65,11 @@ def read_hub_module(directory: Path, report: Report) -> Model:
     return model
 
 
-def _read_proto(message: type[_Proto], path: Path) -> _Proto:
-    if not os.path.lexists(path):
-        raise MalformedError("the file is missing", where=Where(path))
-    if path.is_dir():
-        raise MalformedError("a directory stands where the file should", where=Where(path))
-    try:
-        # The directory was checked for links, but it may have changed since: none is followed here.
-        with open_plain_file(path) as plain, BufferedReader(plain) as file:
-            size = os.fstat(plain.fileno()).st_size
-            if size > MAX_MESSAGE_BYTES:
-                raise MalformedError(
-                    f"{size} bytes are more than a protobuf holds", where=Where(path)
-                )
-            return message.FromString(file.read(size))
-    except OSError as error:
-        raise SourceNotFoundError(
-            f"can't read the file: {error.strerror}", where=Where(path)
-        ) from error
-    except DecodeError as error:
-        raise MalformedError(
-            "it is truncated or no protobuf",
-            where=Where(path),
-            hint="fetch or unpack the module again",
-        ) from error
-
-
 def _check_module_def(directory: Path) -> None:
     path = directory / MODULE_DEF
     if not path.is_file():
         raise _wrong_kind(directory)
-    definition = _read_proto(hub_pb.ModuleDef, path)
+    definition = read_proto(hub_pb.ModuleDef, path)
     if definition.format != hub_pb.ModuleDef.FORMAT_V3:
         raise UnsupportedError(
             f"module format {definition.format} is not known, only FORMAT_V3 "
@@ -127,7 +88,7 @@ def _wrong_kind(directory: Path) -> WrongKindError:
     """Says what the directory holds instead of a TF1 Hub module."""
     path = directory / SAVED_MODEL
     if path.is_file():
-        saved_model = _read_proto(tf_pb.SavedModel, path)
+        saved_model = read_proto(tf_pb.SavedModel, path)
         if any(meta_graph.HasField("object_graph_def") for meta_graph in saved_model.meta_graphs):
             return WrongKindError(
                 f"a TF2 SavedModel, not a TF1 Hub module: there is no {MODULE_DEF}",
@@ -151,13 +112,7 @@ def _wrong_kind(directory: Path) -> WrongKindError:
 
 def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[str, Asset]:
     """Returns every file below assets/, after checking that those the graphs need are there."""
-    root = directory / ASSETS
-    assets: dict[str, Asset] = {}
-    for folder, _, files in os.walk(root):
-        for file in files:
-            path = Path(folder, file)
-            name = path.relative_to(root).as_posix()
-            assets[name] = Asset(name, path, plain_file_size(path))
+    assets = find_assets(directory)
     for source in sources.values():
         for node, name in source.variant.assets.items():
             if name not in assets:
@@ -165,7 +120,7 @@ def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[st
                     f"the asset file {ASSETS}/{name} is missing",
                     where=source.variant.graph.at(node),
                 )
-    return dict(sorted(assets.items()))
+    return assets
 
 
 def _report_leftovers(directory: Path, shards: list[Path], report: Report) -> None:

@@ -97,7 +97,7 @@ def _drop_variants_without_values(
 
 
 def _checkpoint_key(name: str, definition: tf_pb.VariableDef) -> str:
-    save_slice = _save_slice(definition)
+    save_slice = read_save_slice(definition)
     return save_slice.full_name if save_slice else name
 
 
@@ -118,7 +118,7 @@ def _read_variable(name: str, source: VariantSource, index: BundleIndex, used: _
     graph = source.variant.graph
     definition = source.declared[name]
     node = graph.node(name)
-    save_slice, key = _save_slice(definition), _checkpoint_key(name, definition)
+    save_slice, key = read_save_slice(definition), _checkpoint_key(name, definition)
     entry = index.entries[key]
     data, shape = _stored_value(entry, save_slice, name, graph)
     used.setdefault(key, set()).add(save_slice.var_offset if save_slice else None)
@@ -153,7 +153,8 @@ def _fits(shape: tuple[int, ...], declared: Shape) -> bool:
     )
 
 
-def _save_slice(definition: tf_pb.VariableDef) -> SaveSlice | None:
+def read_save_slice(definition: tf_pb.VariableDef) -> SaveSlice | None:
+    """Returns what part of a partitioned variable a variable is, if it is one."""
     if not definition.HasField("save_slice_info_def"):
         return None
     info = definition.save_slice_info_def

@@ -1,7 +1,9 @@
 """What TensorFlow releases know of ops, as data.
 
-Each `tf-*.opset` file is the op registry of a real release, each `tf-*.no-gradient.txt` names its
-ops without gradient; tools/dump_opset.py dumps both.
+Each `tf-*.opset` file is the op registry of a real release, `tf-*.no-gradient.txt` and
+`tf-*.not-differentiable.txt` name its ops without gradient. A release that modules are written for
+has its CPU kernels and versions beside them, and `load_release` of bridge/opsets/release.py gives
+all of it: another release is another few files. tools/dump_opset.py dumps them.
 """
 
 from __future__ import annotations
@@ -34,8 +36,20 @@ def ops_without_gradient(release: str) -> frozenset[str]:
 
     Ops that are registered as not differentiable are not among them: their gradient is None.
     """
-    text = Path(__file__).with_name(f"tf-{release}.no-gradient.txt").read_text(encoding="utf-8")
-    return frozenset(text.split())
+    return _names(f"tf-{release}.no-gradient.txt")
+
+
+@functools.cache
+def not_differentiable_ops(release: str) -> frozenset[str]:
+    """Returns the ops that a TensorFlow release registers as not differentiable.
+
+    Their gradient is None, and nobody hears of it.
+    """
+    return _names(f"tf-{release}.not-differentiable.txt")
+
+
+def _names(file: str) -> frozenset[str]:
+    return frozenset(Path(__file__).with_name(file).read_text(encoding="utf-8").split())
 
 
 class OpTable:

@@ -3,13 +3,21 @@
 One pass a module. What runs, and in which order, is one visible tuple per direction.
 """
 
+from bridge.opsets.release import Release
 from bridge.passes._infra import Pass, run_passes
 from bridge.passes.call_functions import CallFunctions
 from bridge.passes.check_ops import CheckOps
 from bridge.passes.check_state import CheckState
+from bridge.passes.ensure_shapes import EnsureShapes
+from bridge.passes.fit_attrs import FitAttrs
+from bridge.passes.forward_identities import ForwardIdentities
 from bridge.passes.functional_control_flow import FunctionalControlFlow
+from bridge.passes.image_conventions import ImageConventions, ImageOptions
+from bridge.passes.inline_calls import InlineCalls
+from bridge.passes.merge_equal import MergeEqual
 from bridge.passes.prune import Prune
 from bridge.passes.resource_state import ResourceState
+from bridge.passes.separate_updates import SeparateUpdates
 from bridge.passes.stop_gradients import StopGradients
 from bridge.passes.strip_placement import StripPlacement
 
@@ -32,4 +40,38 @@ def to_saved_model_passes(allowed_ops: frozenset[str] = frozenset()) -> tuple[Pa
     )
 
 
-__all__ = ["Pass", "run_passes", "to_saved_model_passes"]
+def to_hub_module_passes(
+    release: Release,
+    images: ImageOptions | None = None,
+    allowed_ops: frozenset[str] = frozenset(),
+) -> tuple[Pass, ...]:
+    """Returns the passes from a TF2 SavedModel to what a TF1 Hub module can hold, in order.
+
+    Args:
+      release: the TensorFlow release that must run and differentiate the module.
+      images: what the user says of the model's images.
+      allowed_ops: ops that CheckOps lets through although they are unsafe or unknown.
+    """
+    return (
+        StripPlacement(),
+        InlineCalls(),
+        MergeEqual(),
+        SeparateUpdates(),
+        ForwardIdentities(),
+        MergeEqual(),
+        Prune(),
+        CheckOps(allowed_ops),
+        ImageConventions(images or ImageOptions()),
+        EnsureShapes(),
+        Prune(),
+        FitAttrs(release),
+    )
+
+
+__all__ = [
+    "ImageOptions",
+    "Pass",
+    "run_passes",
+    "to_hub_module_passes",
+    "to_saved_model_passes",
+]

@@ -45,7 +45,7 @@ def run_passes(model: Model, passes: Iterable[Pass], report: Report) -> None:
     done: list[str] = []
     for one in passes:
         try:
-            report.passes[one.name] = one.run(model, report)
+            report.passes[one.name] = report.passes.get(one.name, 0) + one.run(model, report)
         except Exception as error:
             note = f"in pass {one.name}, after {', '.join(done) or 'no other'}"
             # What BaseException.add_note does, which Python 3.10 does not have.

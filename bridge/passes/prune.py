@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from bridge.graph import Graph, Tensor, parse_tensor
+from bridge.graph import Tensor, parse_tensor
 from bridge.model import Variant
 from bridge.ops import PLACEHOLDERS
 from bridge.passes._infra import VariantPass
-from bridge.proto import tf_pb
 from bridge.report import Report
 
 
@@ -45,7 +43,7 @@ class Prune(VariantPass):
             kept |= graph.ancestors(tensor.node for tensor in inputs)
         dropped = graph.keep(kept)
         variant.assets = {node: name for node, name in variant.assets.items() if node in kept}
-        return dropped + _drop_functions(graph)
+        return dropped + graph.keep_called_functions()
 
     def _drop_losses_of_inputs(self, variant: Variant, report: Report) -> None:
         graph = variant.graph
@@ -71,27 +69,3 @@ class Prune(VariantPass):
                     "without arguments",
                     graph.at(parse_tensor(name).node),
                 )
-
-
-def _drop_functions(graph: Graph) -> int:
-    """Drops functions that no node reaches, and gradients of functions that are gone."""
-    gradients = {gradient.function_name: gradient.gradient_func for gradient in graph.gradients}
-    kept: set[str] = set()
-    stack = list(_called(graph, graph.nodes.values()))
-    while stack:
-        name = stack.pop()
-        if name in kept or name not in graph.functions:
-            continue
-        kept.add(name)
-        stack.extend(_called(graph, graph.functions[name].node_def))
-        if name in gradients:
-            stack.append(gradients[name])
-    dropped = len(graph.functions) - len(kept)
-    graph.functions = {name: body for name, body in graph.functions.items() if name in kept}
-    graph.gradients = [g for g in graph.gradients if g.function_name in kept]
-    return dropped
-
-
-def _called(graph: Graph, nodes: Iterable[tf_pb.NodeDef]) -> Iterator[str]:
-    for node in nodes:
-        yield from graph.called_functions(node)

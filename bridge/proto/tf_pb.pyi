@@ -240,14 +240,20 @@ class OpDef(_message.Message):
         is_ref: bool
         def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[DataType, str]] = ..., type_attr: _Optional[str] = ..., number_attr: _Optional[str] = ..., type_list_attr: _Optional[str] = ..., handle_data: _Optional[_Iterable[_Union[ResourceHandleProto.DtypeAndShape, _Mapping]]] = ..., is_ref: _Optional[bool] = ...) -> None: ...
     class AttrDef(_message.Message):
-        __slots__ = ("name", "type", "default_value")
+        __slots__ = ("name", "type", "default_value", "has_minimum", "minimum", "allowed_values")
         NAME_FIELD_NUMBER: _ClassVar[int]
         TYPE_FIELD_NUMBER: _ClassVar[int]
         DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+        HAS_MINIMUM_FIELD_NUMBER: _ClassVar[int]
+        MINIMUM_FIELD_NUMBER: _ClassVar[int]
+        ALLOWED_VALUES_FIELD_NUMBER: _ClassVar[int]
         name: str
         type: str
         default_value: AttrValue
-        def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., default_value: _Optional[_Union[AttrValue, _Mapping]] = ...) -> None: ...
+        has_minimum: bool
+        minimum: int
+        allowed_values: AttrValue
+        def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., default_value: _Optional[_Union[AttrValue, _Mapping]] = ..., has_minimum: _Optional[bool] = ..., minimum: _Optional[int] = ..., allowed_values: _Optional[_Union[AttrValue, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     INPUT_ARG_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_ARG_FIELD_NUMBER: _ClassVar[int]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.dtypes import dtype_name
-from bridge.model import Encoding, Endpoint, Model, Variant, format_shape
+from bridge.counts import count_model
+from bridge.model import Model, Variant
 from bridge.report import CallableReport, Report
 from bridge.saved_model.callables import Modes
 from bridge.saved_model.interfaces import Interface
 from bridge.saved_model.state import State
+from bridge.tensor_info import describe
 
 
 @dataclass
@@ -34,22 +34,12 @@ class Facts:
 def count(model: Model, state: State, facts: Facts, report: Report) -> None:
     """Fills in `report.kept`, and names the update ops that no call runs."""
     kept = report.kept
-    variants, variables = list(model.variants.values()), list(model.variables.values())
-    kept.variants = len(variants)
-    kept.signatures = sum(len(variant.signatures) for variant in variants)
-    kept.variables = len(variables)
-    kept.variable_bytes = sum(variable.data.size for variable in variables)
-    kept.trainable_variables = sum(variable.trainable for variable in variables)
-    kept.reference_variables = sum(variable.was_ref for variable in variables)
-    kept.partitioned_variables = len({v.save_slice.full_name for v in variables if v.save_slice})
+    count_model(model, kept)
     kept.update_ops = len(facts.update_ops)
     kept.regularization_losses = sum(len(v.regularization_losses) for v in facts.losses.values())
     kept.tables = len(state.tables)
-    kept.assets = len(model.assets)
-    kept.asset_bytes = sum(asset.size for asset in model.assets.values())
-    kept.attachments = len({item for v in variants for item in v.attachments.items()})
     kept.functions = len(state.library.functions)
-    for variant in variants:
+    for variant in model.variants.values():
         for name, node in variant.update_ops.items():
             if (variant.label, name) not in facts.update_ops:
                 report.drop(
@@ -67,7 +57,7 @@ def report_callable(
     """Tells what a callable takes, gives and does when training."""
     path = ".".join(part for part in (interface.name, name) if part)
     body = next(iter(modes.values())).body
-    inputs, outputs = _describe(body.inputs), _describe(body.outputs)
+    inputs, outputs = describe(body.inputs), describe(body.outputs)
     report.callables.append(
         CallableReport(
             name=path,
@@ -92,7 +82,7 @@ def report_callable(
             )
             continue
         mode = modes[value]
-        there = _describe(mode.body.inputs), _describe(mode.body.outputs)
+        there = describe(mode.body.inputs), describe(mode.body.outputs)
         if there != (inputs, outputs):
             report.remark(
                 "training",
@@ -119,11 +109,3 @@ def _training_sentence(training: bool, modes: Modes) -> str:
         same = "" if number else ", so it is the same as training=False"
         return f"runs the same variant {mode.variant.label} and {updates}{same}"
     return f"runs variant {mode.variant.label} and {updates}"
-
-
-def _describe(endpoints: Mapping[str, Endpoint]) -> list[str]:
-    result = []
-    for key, endpoint in endpoints.items():
-        kind = "" if endpoint.encoding is Encoding.DENSE else f"{endpoint.encoding.value} "
-        result.append(f"{key}: {kind}{dtype_name(endpoint.dtype)}{format_shape(endpoint.shape)}")
-    return result

@@ -14,20 +14,10 @@ from bridge.errors import MalformedError, UnsupportedError
 from bridge.function_body import FunctionArg, build_function
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Endpoint, Shape, Variant
-from bridge.ops import PLACEHOLDERS, PLACEHOLDERS_WITH_DEFAULT
+from bridge.ops import PLACEHOLDERS, PLACEHOLDERS_WITH_DEFAULT, WRITING_OPS
 from bridge.proto import tf_pb
 from bridge.saved_model.library import Library, callees_first, rename_calls
 from bridge.saved_model.structured_value import parts_of
-
-WRITING_OPS = (
-    "Assign",
-    "ResourceApply",
-    "ResourceCountUpTo",
-    "ResourceScatter",
-    "ResourceSparseApply",
-    "ResourceStridedSliceAssign",
-)
-"""How the names of the ops start that change a resource variable (resource_variable_ops.cc)."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from bridge.attrs import (
     types_attr,
 )
 from bridge.graph import Graph
-from bridge.model import Encoding, Endpoint, Model, shape_to_proto
+from bridge.model import Model
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
 from bridge.saved_model.bodies import Body, Captured
 from bridge.saved_model.objects import checkpoint_key
 from bridge.saved_model.state import State
 from bridge.saved_model.structured_value import parts_of
+from bridge.tensor_info import tensor_info
 
 INIT_OP = "__saved_model_init_op"
 SERVING_DEFAULT = "serving_default"
@@ -185,14 +186,14 @@ class ServingGraph:
             )
             placeholders[part.key].append(placeholder)
         for key, names in placeholders.items():
-            info = _tensor_info(body.inputs[key], [f"{name}:0" for name in names])
+            info = tensor_info(body.inputs[key], [f"{name}:0" for name in names])
             signature.inputs[key].CopyFrom(info)
         call = self._call(body, [name for names in placeholders.values() for name in names])
         position = 0
         for key, endpoint in body.outputs.items():
             names = [f"{call}:{position + i}" for i in range(len(endpoint.components))]
             position += len(names)
-            signature.outputs[key].CopyFrom(_tensor_info(endpoint, names))
+            signature.outputs[key].CopyFrom(tensor_info(endpoint, names))
         self.signatures[name] = signature
 
     def finish(self) -> str:
@@ -207,26 +208,6 @@ def _node_name(name: str) -> str:
     """Returns the nearest name that a node of a graph may have."""
     cleaned = re.sub(r"[^A-Za-z0-9_./-]", "_", name)
     return cleaned if cleaned[0].isalnum() else f"input{cleaned}"
-
-
-def _tensor_info(endpoint: Endpoint, names: Sequence[str]) -> tf_pb.TensorInfo:
-    info = tf_pb.TensorInfo(tensor_shape=shape_to_proto(endpoint.shape))
-    info.dtype = endpoint.dtype  # type: ignore[assignment]
-    if endpoint.encoding is Encoding.DENSE:
-        info.name = names[0]
-    elif endpoint.encoding is Encoding.SPARSE:
-        sparse = info.coo_sparse
-        sparse.indices_tensor_name, sparse.values_tensor_name = names[0], names[1]
-        sparse.dense_shape_tensor_name = names[2]
-    else:
-        if endpoint.type_spec is not None:
-            info.composite_tensor.type_spec.CopyFrom(endpoint.type_spec)
-        for component, name in zip(endpoint.components, names, strict=True):
-            part = info.composite_tensor.components.add(
-                name=name, tensor_shape=shape_to_proto(component.shape)
-            )
-            part.dtype = component.dtype  # type: ignore[assignment]
-    return info
 
 
 def ops_used(

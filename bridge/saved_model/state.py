@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from bridge.assets import asset_digest
 from bridge.attrs import variable_handle_data
-from bridge.bundle.files import open_plain_file
 from bridge.errors import UnsupportedError
-from bridge.model import Asset, Component, Encoding, Endpoint, Model, Variant, shape_to_proto
+from bridge.model import Component, Encoding, Endpoint, Model, Variant, shape_to_proto
 from bridge.ops import RESOURCE_TABLE, RESOURCE_VARIABLE
 from bridge.proto import tf_pb
 from bridge.report import Report
@@ -251,17 +251,9 @@ def _content_digest(model: Model, state: State, node: tf_pb.NodeDef, body: Body)
     for kind, filename in (capture.key for capture in body.captures):
         if kind == "asset":
             if filename not in state.asset_digests:
-                state.asset_digests[filename] = _file_digest(model.assets[filename])
+                state.asset_digests[filename] = asset_digest(model.assets[filename])
             digest.update(state.asset_digests[filename])
     return digest.hexdigest()[:16]
-
-
-def _file_digest(asset: Asset) -> bytes:
-    digest = hashlib.sha256()
-    with open_plain_file(asset.source) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _add_table_functions(

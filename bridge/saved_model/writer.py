@@ -28,6 +28,7 @@ from bridge.saved_model.interfaces import (
 )
 from bridge.saved_model.losses import add_losses, report_other_losses
 from bridge.saved_model.objects import ROOT
+from bridge.saved_model.record import RECORD, write_record
 from bridge.saved_model.serving import INIT_OP, SERVING_DEFAULT, ServingGraph, ops_used
 from bridge.saved_model.state import build_state
 
@@ -231,6 +232,7 @@ class SavedModelWriter:
         info.stripped_op_list.op.extend(self._op_defs(ops_used(serving.graph.nodes, functions)))
         meta_graph.collection_def[MAIN_OP].node_list.value.append(init_op)
         self._add_attachments(meta_graph)
+        self._add_record(meta_graph)
         if saved_model.ByteSize() > MAX_MESSAGE_BYTES:
             raise UnsupportedError(
                 f"the SavedModel's graph would take {saved_model.ByteSize()} bytes, and protobuf "
@@ -267,6 +269,17 @@ class SavedModelWriter:
             for name, value in variant.attachments.items():
                 attachment = hub_pb.ModuleAttachment(key=name, value=value)
                 values.value.append(attachment.SerializeToString(deterministic=True))
+
+    def _add_record(self, meta_graph: tf_pb.MetaGraphDef) -> None:
+        """Adds what leads back to the module."""
+        values = meta_graph.collection_def[RECORD].bytes_list.value
+        for variant in self._model.variants.values():
+            bodies = {
+                body.name: body
+                for (label, *_), (body, _) in self._state.bodies.items()
+                if label == variant.label
+            }
+            values.append(write_record(variant, self._model, bodies.values(), self._state))
 
     def write(self, directory: Path) -> None:
         """Writes the SavedModel into an existing, empty directory.

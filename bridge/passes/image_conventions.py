@@ -1,0 +1,293 @@
+"""Gives an image model the names and attachments that image modules have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from bridge.attrs import shape_attr
+from bridge.dtypes import dtype_name
+from bridge.errors import UnsupportedError, UsageError
+from bridge.graph import Tensor, parse_tensor
+from bridge.model import (
+    INFERENCE,
+    Component,
+    Encoding,
+    Endpoint,
+    Model,
+    Signature,
+    Variant,
+    format_shape,
+)
+from bridge.proto import hub_pb, tf_pb
+from bridge.report import Report
+
+DEFAULT = "default"
+IMAGES = "images"
+IMAGE_MODULE_INFO = "image_module_info"
+CLASSIFICATION = "image_classification"
+TASKS = ("image_feature_vector", CLASSIFICATION)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the user says of the model's images.
+
+    Attributes:
+      inputs: for a new name of an input of the signature `default`, its name in the source.
+      task: the named signature that is the same as `default`, one of TASKS.
+      image_size: height and width that the model expects.
+      logits: return what goes into the softmax at the end of `default`.
+    """
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = None
+    image_size: tuple[int, int] | None = None
+    logits: bool = False
+
+    @property
+    def given(self) -> bool:
+        """True if the user said anything."""
+        return bool(self.inputs or self.task or self.image_size or self.logits)
+
+
+class ImageConventions:
+    """Applies the conventions of TensorFlow Hub's common image signatures to `default`.
+
+    Requires: InlineCalls has run. Ensures: an image input is called `images`, and its size stands
+    in the attached ImageModuleInfo.
+
+    1. The one image input of `default` becomes `images`; where there are several, or none that
+       looks like one, the user says which it is. Other inputs and signatures keep their names.
+    2. A task's signature is the same mapping as `default`, and what the task prescribes is checked.
+    3. An image classifier gives logits. One that ends in a softmax is named, and cut off before it
+       where the user wants that.
+    4. A model that was a TF1 Hub module before stays what it was.
+    """
+
+    name: ClassVar[str] = "image-conventions"
+
+    def __init__(self, options: ImageOptions):
+        """Creates the pass.
+
+        Args:
+          options: what the user says.
+
+        Raises:
+          UsageError: there is no such task.
+        """
+        if options.task is not None and options.task not in TASKS:
+            raise UsageError(
+                f"there is no task {options.task!r}", hint=f"it is one of {', '.join(TASKS)}"
+            )
+        self._options = options
+
+    def run(self, model: Model, report: Report) -> int:
+        """Applies the conventions; returns in how many places."""
+        if model.was_module and not self._options.given:
+            return 0
+        changed = 0
+        names = self._names(model, report)
+        for variant in model.variants.values():
+            if DEFAULT not in variant.signatures:
+                continue
+            before = dict(variant.signatures)
+            variant.signatures[DEFAULT] = _renamed(variant.signatures[DEFAULT], names)
+            self._set_image_size(variant, report)
+            self._cut_softmax(variant, report)
+            self._add_task(variant, report)
+            changed += before != variant.signatures
+            changed += self._attach(variant)
+        return changed
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def _names(self, model: Model, report: Report) -> dict[str, str]:
+        """Returns the new name of each input of `default` that gets one."""
+        variant = model.variants.get(INFERENCE) or next(iter(model.variants.values()))
+        signature = variant.signatures.get(DEFAULT)
+        if signature is None:
+            if self._options.given:
+                raise UsageError(
+                    "the model has no signature `default`, which --input, --task, --image-size and "
+                    "--logits speak of",
+                    where=variant.graph.where,
+                )
+            return {}
+        inputs = signature.inputs
+        given = {old: new for new, old in self._options.inputs.items()}
+        for old, new in given.items():
+            if old not in inputs:
+                raise UsageError(
+                    f"--input {new}={old}: `default` has no input {old!r}",
+                    where=variant.graph.where,
+                    hint=f"it has {', '.join(sorted(inputs)) or 'none'}",
+                )
+        if IMAGES not in given.values() and IMAGES not in inputs:
+            found = [key for key in sorted(inputs.keys() - given.keys()) if _is_image(inputs[key])]
+            if len(found) == 1:
+                given[found[0]] = IMAGES
+            elif found:
+                report.remark(
+                    "input",
+                    ", ".join(found),
+                    "several inputs may be images, so none is called 'images'; --input images=NAME "
+                    "says which",
+                    variant.graph.at(None, DEFAULT),
+                )
+        renamed = [given.get(key, key) for key in inputs]
+        if len(set(renamed)) < len(renamed):
+            twice = next(name for name in renamed if renamed.count(name) > 1)
+            raise UsageError(f"--input: two inputs of `default` would be called {twice!r}")
+        return given
+
+    # -- size ----------------------------------------------------------------------------------
+
+    def _set_image_size(self, variant: Variant, report: Report) -> None:
+        signature = variant.signatures[DEFAULT]
+        images = signature.inputs.get(IMAGES)
+        where = variant.graph.at(None, DEFAULT)
+        if images is None:
+            if self._options.image_size or self._options.task:
+                option = "--image-size" if self._options.image_size else "--task"
+                raise UsageError(
+                    f"{option}: `default` has no image input",
+                    where=where,
+                    hint="say which it is with --input images=NAME; it has "
+                    f"{', '.join(sorted(signature.inputs)) or 'none'}",
+                )
+            return
+        if images.shape and images.shape[0] is not None:
+            report.remark(
+                "input",
+                IMAGES,
+                f"its batch size is fixed to {images.shape[0]}: the source was traced so",
+                where,
+            )
+        if self._options.image_size is None:
+            return
+        shape = images.shape
+        if shape is None or len(shape) != 4:
+            raise UsageError(
+                f"--image-size: the images are {format_shape(shape)}, not of four dimensions",
+                where=where,
+            )
+        for known, wanted in zip(shape[1:3], self._options.image_size, strict=True):
+            if known not in (None, wanted):
+                raise UsageError(
+                    f"--image-size: the images are {format_shape(shape)} already", where=where
+                )
+        sized = (shape[0], *self._options.image_size, shape[3])
+        component = images.components[0]
+        node = variant.graph.nodes[parse_tensor(component.name).node]
+        node.attr["shape"].CopyFrom(shape_attr(sized))
+        variant.signatures = {
+            name: _with_shape(other, component.name, sized)
+            for name, other in variant.signatures.items()
+        }
+
+    def _attach(self, variant: Variant) -> bool:
+        """Attaches the size of the images, unless the variant has one already."""
+        images = variant.signatures[DEFAULT].inputs.get(IMAGES)
+        if images is None or IMAGE_MODULE_INFO in variant.attachments or not images.shape:
+            return False
+        if len(images.shape) != 4:
+            return False
+        height, width = images.shape[1:3]
+        if height is None or width is None:
+            return False
+        info = hub_pb.ImageModuleInfo()
+        info.default_image_size.height, info.default_image_size.width = height, width
+        variant.attachments[IMAGE_MODULE_INFO] = info.SerializeToString(deterministic=True)
+        return True
+
+    # -- the task ------------------------------------------------------------------------------
+
+    def _cut_softmax(self, variant: Variant, report: Report) -> None:
+        signature = variant.signatures[DEFAULT]
+        output = signature.outputs.get(DEFAULT)
+        softmax = None if output is None else _softmax(variant, output)
+        if self._options.logits:
+            if output is None or softmax is None:
+                raise UnsupportedError(
+                    "--logits: the output `default` is no softmax",
+                    where=variant.graph.at(None, DEFAULT),
+                    hint="leave --logits out; the output may be logits already",
+                )
+            logits = output.moved(lambda _: str(softmax))
+            outputs = signature.outputs | {DEFAULT: logits}
+            variant.signatures[DEFAULT] = replace(signature, outputs=outputs)
+        elif softmax is not None and (
+            self._options.task == CLASSIFICATION or CLASSIFICATION in variant.signatures
+        ):
+            report.remark(
+                "output",
+                CLASSIFICATION,
+                "it ends in a softmax, so it gives probabilities where users of the signature "
+                "expect logits; --logits returns these",
+                variant.graph.at(None, CLASSIFICATION),
+            )
+
+    def _add_task(self, variant: Variant, report: Report) -> None:
+        task = self._options.task
+        if task is None:
+            return
+        signature = variant.signatures[DEFAULT]
+        where = variant.graph.at(None, task)
+        images = signature.inputs[IMAGES]
+        if not _is_image(images):
+            raise UnsupportedError(
+                f"{task}: `images` is {dtype_name(images.dtype)}{format_shape(images.shape)}, "
+                "float32[?, height, width, 3] is prescribed",
+                where=where,
+            )
+        output = signature.outputs.get(DEFAULT)
+        if output is None:
+            raise UnsupportedError(
+                f"{task}: `default` has no output `default`, but {', '.join(signature.outputs)}",
+                where=where,
+            )
+        known = output.shape is not None and len(output.shape) == 2 and output.shape[1] is not None
+        if output.dtype != tf_pb.DT_FLOAT or not known:
+            raise UnsupportedError(
+                f"{task}: the output is {dtype_name(output.dtype)}{format_shape(output.shape)}, "
+                "float32[?, N] with a known N is prescribed",
+                where=where,
+            )
+        if task in variant.signatures:
+            report.remark(
+                "signature", task, "it now is the same as `default`, as --task asks", where
+            )
+        variant.signatures[task] = replace(signature, name=task)
+        variant.signatures = dict(sorted(variant.signatures.items()))
+
+
+def _is_image(endpoint: Endpoint) -> bool:
+    """True for float32[?, height, width, 3], of whatever batch and size."""
+    shape = endpoint.shape
+    dense = endpoint.encoding is Encoding.DENSE and endpoint.dtype == tf_pb.DT_FLOAT
+    return dense and shape is not None and len(shape) == 4 and shape[3] == 3
+
+
+def _renamed(signature: Signature, names: Mapping[str, str]) -> Signature:
+    inputs = {names.get(key, key): endpoint for key, endpoint in signature.inputs.items()}
+    return replace(signature, inputs=dict(sorted(inputs.items())))
+
+
+def _with_shape(signature: Signature, tensor: str, shape: tuple[int | None, ...]) -> Signature:
+    """Returns a signature whose input that is this tensor has another shape."""
+    inputs = dict(signature.inputs)
+    for key, endpoint in inputs.items():
+        if endpoint.components[0].name == tensor:
+            component = Component(tensor, endpoint.dtype, shape)
+            inputs[key] = replace(endpoint, shape=shape, components=(component,))
+    return replace(signature, inputs=inputs)
+
+
+def _softmax(variant: Variant, output: Endpoint) -> Tensor | None:
+    """Returns what goes into the softmax that an output is, if it is one."""
+    node = variant.graph.nodes[parse_tensor(output.components[0].name).node]
+    while node.op == "Identity":
+        node = variant.graph.nodes[parse_tensor(node.input[0]).node]
+    return parse_tensor(node.input[0]) if node.op == "Softmax" else None

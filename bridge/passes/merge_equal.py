@@ -1,0 +1,83 @@
+"""Makes nodes that compute the same one node."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar
+
+from bridge.graph import Graph, Tensor, parse_tensor
+from bridge.model import Variant
+from bridge.ops import PLACEHOLDERS_WITH_DEFAULT, RESOURCE_VARIABLE, WRITING_OPS
+from bridge.passes._infra import VariantPass
+from bridge.proto import tf_pb
+from bridge.report import Report
+
+
+class MergeEqual(VariantPass):
+    """Merges nodes with equal op, attributes and inputs, data and control.
+
+    Requires: InlineCalls has run. Ensures: what two signatures compute from the same inputs, they
+    compute with the same nodes.
+
+    1. Each function of a SavedModel has nodes of its own, though `__call__` and `serving_default`
+       mostly are the same mapping. A TF1 Hub module has one graph for all of its signatures.
+    2. Only stateless nodes are merged, reads of variables that are ordered alike, and writes of
+       variables: two signatures that make the same update of the same inputs must not make it twice
+       when the client runs all update ops. Nodes that draw random numbers stay apart.
+    """
+
+    name: ClassVar[str] = "merge-equal"
+
+    def rewrite(self, variant: Variant, report: Report) -> int:
+        """Merges the nodes of one variant."""
+        del report
+        graph = variant.graph
+        merged = _merge(graph, variant.assets)
+        if not merged:
+            return 0
+
+        def renamed(name: str) -> str:
+            tensor = parse_tensor(name)
+            return str(Tensor(merged.get(tensor.node, tensor.node), tensor.output))
+
+        variant.retarget(renamed)
+        variant.table_initializers = list(dict.fromkeys(map(renamed, variant.table_initializers)))
+        nodes = {renamed(node): name for name, node in reversed(variant.update_ops.items())}
+        variant.update_ops = {name: node for node, name in reversed(nodes.items())}
+        graph.keep(graph.nodes.keys() - merged.keys())
+        return len(merged)
+
+
+def _merge(graph: Graph, keep: Collection[str]) -> dict[str, str]:
+    """Lets consumers read the first of equal nodes; returns the first for each of the others.
+
+    The nodes in `keep` stay what they are.
+    """
+    merged: dict[str, str] = {}
+    first: dict[bytes, str] = {}
+    for name in graph.topological_order():
+        node = graph.nodes[name]
+        _rename_inputs(node, merged)
+        if name in keep or not _may_merge(graph, node):
+            continue
+        node.name = ""
+        content = node.SerializeToString(deterministic=True)
+        node.name = name
+        if (kept := first.setdefault(content, name)) != name:
+            merged[name] = kept
+    return merged
+
+
+def _rename_inputs(node: tf_pb.NodeDef, merged: dict[str, str]) -> None:
+    for position, text in enumerate(node.input):
+        tensor = parse_tensor(text)
+        if tensor.node in merged:
+            node.input[position] = str(Tensor(merged[tensor.node], tensor.output))
+
+
+def _may_merge(graph: Graph, node: tf_pb.NodeDef) -> bool:
+    if node.op in PLACEHOLDERS_WITH_DEFAULT or node.op == RESOURCE_VARIABLE:
+        return False
+    if node.op == "ReadVariableOp" or node.op.startswith(WRITING_OPS):
+        return True
+    return not graph.op_def(node).is_stateful

@@ -1,0 +1,264 @@
+"""Decides which concrete functions of a SavedModel become which signatures of which variant.
+
+`__call__` is the signature `default`: its trace with `training=False` for inference, the one with
+`training=True` for training. Serving signatures keep their names. docs/how-it-works.md has the
+whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bridge.dtypes import dtype_name
+from bridge.errors import MalformedError, UnsupportedError
+from bridge.model import INFERENCE, TRAIN, Tags, format_shape
+from bridge.proto import tf_pb
+from bridge.report import Report
+from bridge.saved_model.object_tree import ObjectTree
+from bridge.saved_model.objects import ROOT
+from bridge.saved_model.traces import (
+    DEFAULT,
+    Trace,
+    argument_defaults,
+    argument_names,
+    read_trace,
+)
+
+SERVING_DEFAULT = "serving_default"
+TRAINING = "training"
+RETURN_ENDPOINTS = "return_endpoints"
+
+_MODES = (TRAINING, RETURN_ENDPOINTS)
+_KERAS_OWN = frozenset({"call_and_return_all_conditional_losses", "keras_api"})
+_EXPORT_HINT = (
+    "give the object a tf.function `__call__`, call it once and save again, or pass `signatures=` "
+    "to tf.saved_model.save"
+)
+
+
+@dataclass
+class Choice:
+    """What the module is made of.
+
+    Attributes:
+      signatures: for each variant, the trace of each signature.
+      losses: the regularization losses, functions without arguments.
+    """
+
+    signatures: dict[Tags, dict[str, Trace]] = field(default_factory=dict)
+    losses: list[Trace] = field(default_factory=list)
+
+    def traces(self) -> list[Trace]:
+        """All functions that the module needs."""
+        return [*(t for named in self.signatures.values() for t in named.values()), *self.losses]
+
+
+class _Functions:
+    """Reads traces from the object graph."""
+
+    def __init__(
+        self,
+        tree: ObjectTree,
+        concrete: Mapping[str, tf_pb.SavedConcreteFunction],
+        library: Mapping[str, tf_pb.FunctionDef],
+    ):
+        self._tree = tree
+        self._concrete = concrete
+        self._library = library
+
+    def trace(self, name: str, arguments: Iterable[str] = ()) -> Trace:
+        if name not in self._concrete or name not in self._library:
+            raise MalformedError(f"there is no function {name!r}", where=self._tree.where)
+        return read_trace(
+            name, self._concrete[name], self._library[name], list(arguments), self._tree.where
+        )
+
+    def spec(self, number: int | None) -> tf_pb.FunctionSpec:
+        return (
+            tf_pb.FunctionSpec()
+            if number is None
+            else self._tree.nodes[number].function.function_spec
+        )
+
+    def traces(self, number: int | None) -> list[Trace]:
+        """Returns the traces of a function object, in its order."""
+        arguments = argument_names(self.spec(number))
+        return [self.trace(name, arguments) for name in self._tree.concrete_functions(number)]
+
+
+def choose(
+    tree: ObjectTree,
+    concrete: Mapping[str, tf_pb.SavedConcreteFunction],
+    library: Mapping[str, tf_pb.FunctionDef],
+    report: Report,
+) -> Choice:
+    """Chooses the functions of the module.
+
+    Args:
+      tree: the objects.
+      concrete: how each concrete function is called.
+      library: the functions.
+      report: told what is left out.
+
+    Raises:
+      UnsupportedError: the SavedModel has nothing to call for inference.
+      MalformedError: it names functions that are not there.
+    """
+    functions = _Functions(tree, concrete, library)
+    call = tree.child(ROOT, "__call__")
+    inference = _pick(functions, call, training=False)
+    training = _pick(functions, call, training=True)
+    served = _served(tree, functions)
+    signatures = dict(served)
+    if inference is not None:
+        signatures[DEFAULT] = inference
+        _report_other_traces(
+            functions, call, [inference, *([training] if training else [])], report
+        )
+    elif (source := _stand_in(served)) is not None:
+        signatures[DEFAULT] = served[source]
+    if not signatures:
+        raise UnsupportedError(
+            "the SavedModel has neither a `__call__` that was traced for inference nor a serving "
+            "signature",
+            where=tree.where,
+            hint=_EXPORT_HINT,
+        )
+    if DEFAULT not in signatures:
+        report.remark(
+            "signature",
+            DEFAULT,
+            f"there is neither `__call__` nor {SERVING_DEFAULT!r}, so the module has no signature "
+            "of this name; callers must name one",
+        )
+    choice = Choice({INFERENCE: dict(sorted(signatures.items()))})
+    if training is not None:
+        trained = {name: _trained(tree, functions, name, trace) for name, trace in served.items()}
+        choice.signatures[TRAIN] = dict(sorted((trained | {DEFAULT: training}).items()))
+    choice.losses = _losses(tree, functions)
+    _report_other_functions(tree, served, report)
+    return choice
+
+
+def _served(tree: ObjectTree, functions: _Functions) -> dict[str, Trace]:
+    served = tree.child(ROOT, "signatures")
+    result: dict[str, Trace] = {}
+    for name, number in sorted(tree.children(served).items()) if served is not None else ():
+        for function in tree.concrete_functions(number):
+            result[name] = functions.trace(function)
+    return result
+
+
+def _stand_in(served: Mapping[str, Trace]) -> str | None:
+    """Returns the serving signature that stands in for an absent `__call__`."""
+    for name in (DEFAULT, SERVING_DEFAULT):
+        if name in served:
+            return name
+    return next(iter(served)) if len(served) == 1 else None
+
+
+def _trained(tree: ObjectTree, functions: _Functions, name: str, served: Trace) -> Trace:
+    """Returns what a serving signature is in training.
+
+    A callable of its name that was traced for training, and that takes and gives the same; else the
+    serving signature as it is.
+    """
+    trace = _pick(functions, tree.child(ROOT, name), training=True)
+    if trace is None or name == SERVING_DEFAULT:
+        return served
+    same = _keys(trace) == _keys(served)
+    return trace if same else served
+
+
+def _keys(trace: Trace) -> tuple[set[str], set[str]]:
+    inputs = {leaf.key for leaf in trace.inputs if leaf.argument != TRAINING}
+    return inputs, {leaf.key for leaf in trace.outputs}
+
+
+def _pick(functions: _Functions, number: int | None, *, training: bool) -> Trace | None:
+    """Returns the trace of a function that serves best for inference or for training."""
+    defaults = argument_defaults(functions.spec(number))
+    traces = [t for t in functions.traces(number) if _runs(t, training)]
+
+    def rank(trace: Trace) -> tuple[bool, int, int]:
+        odd = sum(
+            value != defaults.get(name, value)
+            for name, value in trace.values.items()
+            if name not in _MODES
+        )
+        known = sum(
+            size is not None
+            for leaf in trace.inputs
+            for part in leaf.endpoint.components
+            for size in part.shape or ()
+        )
+        return trace.values.get(RETURN_ENDPOINTS) is not True, odd, known
+
+    return min(traces, key=rank, default=None)
+
+
+def _runs(trace: Trace, training: bool) -> bool:
+    """True if a trace is one for this value of `training`, given as a bool or as a tensor."""
+    if any(leaf.argument == TRAINING for leaf in trace.inputs):
+        return True
+    return (trace.values.get(TRAINING) is True) == training
+
+
+def _losses(tree: ObjectTree, functions: _Functions) -> list[Trace]:
+    losses: list[Trace] = []
+    for number in tree.items(tree.child(ROOT, "regularization_losses")):
+        traces = [trace for trace in functions.traces(number) if not trace.inputs]
+        if not traces or len(traces[0].outputs) != 1:
+            raise UnsupportedError(
+                f"the regularization loss {tree.paths[number]!r} is no function without arguments "
+                "that returns a tensor",
+                where=tree.where,
+            )
+        losses.append(traces[0])
+    return losses
+
+
+# -- what is left out ------------------------------------------------------------------------------
+
+
+def _report_other_traces(
+    functions: _Functions, number: int | None, chosen: list[Trace], report: Report
+) -> None:
+    """Names the traces of `__call__` that take something that no chosen one takes."""
+    described = {_description(trace) for trace in chosen}
+    for trace in functions.traces(number):
+        if (text := _description(trace)) not in described:
+            described.add(text)
+            report.drop("trace", f"__call__({text})", "a signature has one type of each input")
+
+
+def _description(trace: Trace) -> str:
+    inputs = [
+        f"{leaf.key}: {dtype_name(leaf.endpoint.dtype)}{format_shape(leaf.endpoint.shape)}"
+        for leaf in sorted(trace.inputs, key=lambda leaf: leaf.key)
+    ]
+    values = [f"{k}={v!r}" for k, v in sorted(trace.values.items()) if k not in _MODES]
+    return ", ".join([*inputs, *values])
+
+
+def _report_other_functions(tree: ObjectTree, served: Mapping[str, Trace], report: Report) -> None:
+    for name, number in sorted(tree.children(ROOT).items()):
+        public = not name.startswith("_") and name not in served and name not in _KERAS_OWN
+        if not public or name == "signatures":
+            continue
+        if tree.concrete_functions(number):
+            report.drop(
+                "function",
+                name,
+                "a TF1 Hub module has signatures only: pass it as one to tf.saved_model.save",
+            )
+        elif tree.kind(number) == "user_object" and _is_callable(tree, number):
+            report.drop(
+                "callable", name, "only the root's `__call__` and signatures can be in a module"
+            )
+
+
+def _is_callable(tree: ObjectTree, number: int) -> bool:
+    keras = tree.nodes[number].user_object.identifier.startswith("_tf_keras")
+    return not keras and bool(tree.concrete_functions(tree.child(number, "__call__")))
