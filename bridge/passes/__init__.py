@@ -7,6 +7,7 @@ from bridge.opsets.release import Release
 from bridge.passes._infra import Pass, run_passes
 from bridge.passes.call_functions import CallFunctions
 from bridge.passes.check_ops import CheckOps
+from bridge.passes.check_release import CheckRelease
 from bridge.passes.check_state import CheckState
 from bridge.passes.ensure_shapes import EnsureShapes
 from bridge.passes.fit_attrs import FitAttrs
@@ -65,6 +66,7 @@ def to_hub_module_passes(
         EnsureShapes(),
         Prune(),
         FitAttrs(release),
+        CheckRelease(release),
     )
 
 

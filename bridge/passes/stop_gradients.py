@@ -10,21 +10,10 @@ from bridge.graph import Tensor, parse_tensor
 from bridge.model import Endpoint, Variant
 from bridge.ops import RESOURCE_VARIABLE
 from bridge.opsets import CURRENT, ops_without_gradient
+from bridge.passes._gradient_paths import DIFFERENTIABLE
 from bridge.passes._infra import VariantPass
 from bridge.proto import tf_pb
 from bridge.report import Report
-
-_DIFFERENTIABLE = frozenset(
-    {
-        tf_pb.DT_HALF,
-        tf_pb.DT_BFLOAT16,
-        tf_pb.DT_FLOAT,
-        tf_pb.DT_DOUBLE,
-        tf_pb.DT_COMPLEX64,
-        tf_pb.DT_COMPLEX128,
-    }
-)
-
 
 FUNCTION_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 """Ops that TensorFlow differentiates by their function, not by a registered gradient."""
@@ -56,7 +45,7 @@ class StopGradients(VariantPass):
             if node.op in without
             and node.op not in FUNCTION_CALLS
             and any(not tensor.is_control for tensor in graph.inputs(node))
-            and any(output.dtype in _DIFFERENTIABLE for output in graph.outputs(node))
+            and any(output.dtype in DIFFERENTIABLE for output in graph.outputs(node))
         ]
         if not suspects:
             return 0
@@ -89,7 +78,7 @@ def _stop(variant: Variant, node: tf_pb.NodeDef, consumers: list[tuple[tf_pb.Nod
     graph = variant.graph
     stops: dict[Tensor, str] = {}
     for number, output in enumerate(graph.outputs(node)):
-        if output.dtype in _DIFFERENTIABLE:
+        if output.dtype in DIFFERENTIABLE:
             tensor = Tensor(node.name, number)
             name = graph.unique_name(f"{node.name}/StopGradient")
             graph.add("StopGradient", name, [str(tensor)], T=type_attr(output.dtype))

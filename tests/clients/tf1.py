@@ -51,6 +51,61 @@ class Record(NamedTuple):
     facts: dict[str, Any]
 
 
+class Training(NamedTuple):
+    """What `Tf1Client.hub_train` saw. Arrays of variables go by the variable's name in the module.
+
+    Attributes:
+      start: variables at the start.
+      outputs: outputs at the start.
+      gradients: of the projected outputs at the start, None for a variable that has none.
+      regularization: the regularization losses at the start, in their order.
+      forward: variables that computing the outputs and gradients changed: none should.
+      update: variables that the update ops changed, after they ran once and nothing else did.
+      losses: the loss before each step and after the last one.
+      trained: sorted names of the variables that changed in all.
+      updates: how many update ops there are.
+    """
+
+    start: Arrays
+    outputs: Arrays
+    gradients: dict[str, NDArray[Any] | None]
+    regularization: NDArray[Any]
+    forward: Arrays
+    update: Arrays
+    losses: list[float]
+    trained: list[str]
+    updates: int
+
+
+class Fitted(NamedTuple):
+    """What `Tf1Client.hub_estimator` saw.
+
+    Attributes:
+      losses: the evaluated loss after the first training step and after the last one.
+      logits: what the Estimator predicts in the end, a row for each label.
+    """
+
+    losses: list[float]
+    logits: NDArray[Any]
+
+
+class Uses(NamedTuple):
+    """What `Tf1Client.hub_client` saw.
+
+    Attributes:
+      outputs: by way (`first`, `again`: the same instance applied twice; `second`: another
+        instance in the same graph; `nested`: one within variable scopes; `exported`: exported by
+        `Module.export` and loaded again) the outputs by name.
+      facts: `infos`, dtypes and shapes of inputs and outputs by signature; `variables`, the names
+        of the variables in the graph by instance; `module_variables`, those of the module; `tags`
+        and `exported_tags`, the variants of the module and of the exported one; for images
+        `image_size` and `channels`.
+    """
+
+    outputs: dict[str, Arrays]
+    facts: dict[str, Any]
+
+
 def find_tf1_python() -> Path | None:
     """Returns $HUBBRIDGE_TF1_PYTHON, else the Python of .venv-tf1, else None."""
     if named := os.environ.get("HUBBRIDGE_TF1_PYTHON"):
@@ -161,6 +216,118 @@ class Tf1Client:
         """
         arrays, reply = self._run("hub_record", path, inputs or {}, training=training)
         return Record(arrays, reply["facts"])
+
+    def hub_train(
+        self,
+        path: Path,
+        inputs: Inputs,
+        targets: Inputs,
+        *,
+        steps: int,
+        learning_rate: float = 0.01,
+        optimizer: str = "sgd",
+        loss: str = "squared",
+        projections: Inputs | None = None,
+        signature: str = "default",
+        tags: Collection[str] = (),
+    ) -> Training:
+        """Trains a module as its users do, on one batch.
+
+        What is minimized is the loss plus all regularization losses; each step runs all UPDATE_OPS
+        before it changes the variables.
+
+        Args:
+          path: the module.
+          inputs: inputs of the signature.
+          targets: by output, an array of its shape.
+          steps: how many steps are trained, after one that runs nothing but the update ops.
+          learning_rate: of the optimizer.
+          optimizer: `sgd` or `adam`.
+          loss: of outputs and targets, `squared` or `cross_entropy` (of probabilities).
+          projections: by output, arrays of its shape, for the gradients, which are those of
+            `sum(output * projection)`.
+          signature: the signature.
+          tags: the graph variant.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            arrays, reply = self._run(
+                "hub_train",
+                path,
+                inputs,
+                targets=_save(targets, Path(folder, "targets.npz")),
+                projections=_save(projections or {}, Path(folder, "projections.npz")),
+                signature=signature,
+                tags=sorted(tags),
+                trainable=True,
+                steps=steps,
+                learning_rate=learning_rate,
+                optimizer=optimizer,
+                loss=loss,
+            )
+        return Training(
+            start=_under(arrays, "start"),
+            outputs=_under(arrays, "output"),
+            gradients=_under(arrays, "gradient") | dict.fromkeys(reply["without"]),
+            regularization=arrays["regularization"],
+            forward=_under(arrays, "forward"),
+            update=_under(arrays, "update"),
+            losses=reply["losses"],
+            trained=reply["trained"],
+            updates=reply["updates"],
+        )
+
+    def hub_estimator(
+        self,
+        path: Path,
+        inputs: Inputs,
+        labels: ArrayLike,
+        *,
+        steps: int,
+        learning_rate: float = 0.001,
+        signature: str = "default",
+    ) -> Fitted:
+        """Trains, evaluates and predicts with an Estimator that has the module in its model_fn.
+
+        A dense layer on the output `default` classifies. Training takes the variant `{"train"}`
+        where there is one, evaluation and prediction the one without tags.
+
+        Args:
+          path: the module.
+          inputs: inputs of the signature.
+          labels: a class for each row of the inputs.
+          steps: how many steps are trained between the two evaluations.
+          learning_rate: of the optimizer, Adam.
+          signature: the signature.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            arrays, reply = self._run(
+                "hub_estimator",
+                path,
+                inputs,
+                labels=_save({"labels": labels}, Path(folder, "labels.npz")),
+                signature=signature,
+                steps=steps,
+                learning_rate=learning_rate,
+            )
+        return Fitted(reply["losses"], arrays["logits"])
+
+    def hub_client(
+        self, path: Path, inputs: Inputs, *, signature: str = "default", image: bool = True
+    ) -> Uses:
+        """Uses a module in each way that `Uses` names.
+
+        Args:
+          path: the module.
+          inputs: inputs of the signature.
+          signature: the signature.
+          image: whether it is an image module, which has an image size.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            arrays, reply = self._run(
+                "hub_client", path, inputs, signature=signature, image=image, folder=folder
+            )
+        ways = ("first", "again", "second", "nested", "exported")
+        return Uses({way: _under(arrays, way) for way in ways}, reply)
 
     def saved_model_signature(
         self,
@@ -306,6 +473,14 @@ def tf1_environ() -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8",
         "PYTHONWARNINGS": "ignore",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
+def _under(arrays: Arrays, prefix: str) -> Arrays:
+    """Returns the arrays whose name starts with `prefix|`, by the rest of it."""
+    start = f"{prefix}|"
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
     }
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import traceback
 import warnings
 
@@ -145,29 +146,45 @@ def hub_apply(request):
     return {}
 
 
+def projection(outputs, projections):
+    """Returns `sum(output * projection)` over all projections, None where there are none."""
+    terms = [
+        tf.reduce_sum(outputs[key] * tf.cast(projection, outputs[key].dtype))
+        for key, projection in sorted(projections.items())
+    ]
+    return tf.add_n(terms) if terms else None
+
+
+def variable_gradients(module, loss):
+    """Returns the gradient of a loss by each trainable variable's name, None where it has none."""
+    wholes = {
+        name: variable if isinstance(variable, list) else [variable]
+        for name, variable in module.variable_map.items()
+    }
+    trainable = tf.compat.v1.trainable_variables()
+    wholes = {name: parts for name, parts in wholes.items() if parts[0] in trainable}
+    # All at once: one by one would add as many copies of the backward pass to the graph.
+    found = iter(tf.gradients(loss, [part for parts in wholes.values() for part in parts]))
+    gradients = {}
+    for name, parts in wholes.items():
+        of_parts = [next(found) for _ in parts]
+        if None in of_parts:
+            gradients[name] = None
+        else:
+            dense = [tf.convert_to_tensor(gradient) for gradient in of_parts]
+            gradients[name] = tf.concat(dense, 0) if len(dense) > 1 else dense[0]
+    return gradients
+
+
 def hub_gradients(request):
     """Writes the gradient of `sum(output * projection)` by each trainable variable's name."""
     with tf.Graph().as_default():
         module, outputs, feeds = apply_module(request)
-        loss = tf.add_n(
-            [
-                tf.reduce_sum(outputs[key] * tf.cast(projection, outputs[key].dtype))
-                for key, projection in sorted(load_arrays(request["projections"]).items())
-            ]
-        )
-        gradients, without = {}, []
-        for name, variable in module.variable_map.items():
-            parts = variable if isinstance(variable, list) else [variable]
-            if parts[0] not in tf.compat.v1.trainable_variables():
-                continue
-            found = tf.gradients(loss, parts)
-            if None in found:
-                without.append(name)
-            else:
-                dense = [tf.convert_to_tensor(gradient) for gradient in found]
-                gradients[name] = tf.concat(dense, 0) if len(dense) > 1 else dense[0]
-        save_values(request["outputs"], run(gradients, feeds) if gradients else {})
-    return {"without": sorted(without)}
+        loss = projection(outputs, load_arrays(request["projections"]))
+        gradients = variable_gradients(module, loss)
+        found = {name: value for name, value in gradients.items() if value is not None}
+        save_values(request["outputs"], run(found, feeds) if found else {})
+    return {"without": sorted(set(gradients) - set(found))}
 
 
 def hub_record(request):
@@ -181,6 +198,190 @@ def hub_record(request):
     )
     np.savez(request["outputs"], **arrays)
     return {"facts": facts}
+
+
+def hub_train(request):
+    """Trains a module; writes values and gradients, and replies with the losses."""
+    with tf.Graph().as_default(), new_session() as session:
+        module, outputs, feeds = apply_module(request)
+        projected = projection(outputs, load_arrays(request["projections"]))
+        gradients = variable_gradients(module, projected) if projected is not None else {}
+        targets = load_arrays(request["targets"])
+        fit = tf.add_n([LOSSES[request["loss"]](outputs[key], targets[key]) for key in targets])
+        regularization = tf.compat.v1.losses.get_regularization_losses()
+        loss = tf.add_n([fit] + regularization)
+        updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+        optimizer = OPTIMIZERS[request["optimizer"]](request["learning_rate"])
+        with tf.control_dependencies(updates):
+            step = optimizer.minimize(loss)
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(tf.compat.v1.tables_initializer())
+        start = variable_values(session, module)
+        arrays = under("start", start)
+        arrays.update(under("output", session.run(outputs, feeds)))
+        arrays["regularization"] = np.array(session.run(regularization), np.float32)
+        found = {name: value for name, value in gradients.items() if value is not None}
+        arrays.update(under("gradient", session.run(found, feeds)))
+        arrays.update(under("forward", changed(start, variable_values(session, module))))
+        session.run(updates, feeds)
+        arrays.update(under("update", changed(start, variable_values(session, module))))
+        losses = []
+        for _ in range(request["steps"]):
+            losses.append(float(session.run([loss, step], feeds)[0]))
+        losses.append(float(session.run(loss, feeds)))
+        trained = changed(start, variable_values(session, module))
+        np.savez(request["outputs"], **{name: portable(array) for name, array in arrays.items()})
+    return {
+        "losses": losses,
+        "updates": len(updates),
+        "trained": sorted(trained),
+        "without": sorted(name for name, value in gradients.items() if value is None),
+    }
+
+
+LOSSES = {
+    "squared": lambda output, target: tf.reduce_mean(tf.square(output - target)),
+    "cross_entropy": lambda output, target: (
+        -tf.reduce_mean(tf.reduce_sum(target * tf.math.log(tf.maximum(output, 1e-10)), -1))
+    ),
+}
+
+OPTIMIZERS = {
+    "adam": tf.compat.v1.train.AdamOptimizer,
+    "sgd": tf.compat.v1.train.GradientDescentOptimizer,
+}
+
+
+def variable_values(session, module):
+    """Returns the values of a module's variables by name, partitioned ones as a whole."""
+    values = session.run(module.variable_map)
+    return {
+        name: np.concatenate(value) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+
+
+def changed(before, after):
+    """Returns the values that are not, bit for bit, what they were."""
+    return {
+        name: value for name, value in after.items() if value.tobytes() != before[name].tobytes()
+    }
+
+
+def under(prefix, arrays):
+    """Returns the arrays by `prefix|name`."""
+    return {f"{prefix}|{name}": array for name, array in arrays.items()}
+
+
+def hub_estimator(request):
+    """Trains, evaluates and predicts with an Estimator whose model_fn has a module and a head.
+
+    Training takes the variant `{"train"}` where there is one, the rest the one without tags, so
+    both have to agree on the names of the variables in a checkpoint.
+    """
+    inputs = load_values(request["inputs"])
+    labels_given = load_arrays(request["labels"])["labels"]
+    has_train = {"train"} in hub.load_module_spec(request["path"]).get_tags()
+
+    def input_fn():
+        return tf.data.Dataset.from_tensors((inputs, labels_given)).repeat()
+
+    def model_fn(features, labels, mode):
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        tags = {"train"} if training and has_train else set()
+        module = hub.Module(request["path"], trainable=True, tags=tags)
+        embedding = module(features, signature=request["signature"])
+        embedding = tf.reshape(embedding, [-1, int(np.prod(embedding.shape.as_list()[1:]))])
+        logits = tf.compat.v1.layers.dense(embedding, int(labels_given.max()) + 1)
+        if mode == tf.estimator.ModeKeys.PREDICT:
+            return tf.estimator.EstimatorSpec(mode, {"logits": logits})
+        loss = tf.compat.v1.losses.sparse_softmax_cross_entropy(labels, logits)
+        loss += tf.add_n([tf.constant(0.0)] + tf.compat.v1.losses.get_regularization_losses())
+        if mode == tf.estimator.ModeKeys.EVAL:
+            return tf.estimator.EstimatorSpec(mode, loss=loss)
+        updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+        with tf.control_dependencies(updates):
+            step = tf.compat.v1.train.AdamOptimizer(request["learning_rate"]).minimize(
+                loss, tf.compat.v1.train.get_global_step()
+            )
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=step)
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = tf.estimator.RunConfig(folder, tf_random_seed=1)
+        estimator = tf.estimator.Estimator(model_fn, config=config)
+        estimator.train(input_fn, max_steps=1)
+        first = estimator.evaluate(input_fn, steps=1)
+        estimator.train(input_fn, max_steps=1 + request["steps"])
+        last = estimator.evaluate(input_fn, steps=1)
+        predictions = estimator.predict(input_fn)
+        logits = np.stack([next(predictions)["logits"] for _ in labels_given])
+    np.savez(request["outputs"], logits=logits)
+    return {"losses": [float(first["loss"]), float(last["loss"])]}
+
+
+def hub_client(request):
+    """Does what else clients do with a module; writes the outputs of each way.
+
+    It is instantiated twice in one graph, applied twice, instantiated within variable scopes, and
+    exported and loaded again.
+    """
+    path, signature = request["path"], request["signature"]
+    values = load_values(request["inputs"])
+    arrays, reply = {}, {"infos": {}, "variables": {}}
+    with tf.Graph().as_default(), new_session() as session:
+        first, second = hub.Module(path), hub.Module(path)
+        with tf.compat.v1.variable_scope("outer"), tf.compat.v1.variable_scope("inner"):
+            nested = hub.Module(path, name="of_its_own")
+        tensors = {
+            name: placeholder(info) for name, info in first.get_input_info_dict(signature).items()
+        }
+        feeds = {tensors[name]: value for name, value in values.items()}
+        ways = {
+            "first": first(tensors, signature=signature, as_dict=True),
+            "again": first(tensors, signature=signature, as_dict=True),
+            "second": second(tensors, signature=signature, as_dict=True),
+            "nested": nested(tensors, signature=signature, as_dict=True),
+        }
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(tf.compat.v1.tables_initializer())
+        for way, outputs in ways.items():
+            for name, value in session.run(outputs, feeds).items():
+                arrays[f"{way}|{name}"] = value
+        for name, module in (("first", first), ("second", second), ("nested", nested)):
+            parts = [v if isinstance(v, list) else [v] for v in module.variable_map.values()]
+            reply["variables"][name] = sorted(p.op.name for whole in parts for p in whole)
+        reply["module_variables"] = sorted(first.variable_map)
+        for name in first.get_signature_names():
+            reply["infos"][name] = {
+                "inputs": describe(first.get_input_info_dict(name)),
+                "outputs": describe(first.get_output_info_dict(name)),
+            }
+        if request["image"]:
+            reply["image_size"] = [int(n) for n in hub.get_expected_image_size(first)]
+            reply["channels"] = int(hub.get_num_image_channels(first))
+        exported = os.path.join(request["folder"], "exported")
+        first.export(exported, session)
+    reply["tags"] = sorted(sorted(tags) for tags in hub.load_module_spec(path).get_tags())
+    reply["exported_tags"] = sorted(
+        sorted(tags) for tags in hub.load_module_spec(exported).get_tags()
+    )
+    with tf.Graph().as_default():
+        _, outputs, feeds = apply_module(dict(request, path=exported, trainable=False, tags=[]))
+        for name, value in run(outputs, feeds).items():
+            arrays[f"exported|{name}"] = value
+    save_values(request["outputs"], arrays)
+    return reply
+
+
+def describe(infos):
+    """Returns dtypes and shapes as JSON has them; a shape of unknown rank is None."""
+    return {
+        name: [
+            info.dtype.name,
+            None if info.get_shape().ndims is None else info.get_shape().as_list(),
+        ]
+        for name, info in infos.items()
+    }
 
 
 def tensors_of(infos):
@@ -257,6 +458,9 @@ OPS = {
         hub_apply,
         hub_gradients,
         hub_record,
+        hub_train,
+        hub_estimator,
+        hub_client,
         saved_model_signature,
         saved_model_v2,
         run_graph,

@@ -9,10 +9,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from numpy.typing import NDArray
 
 from bridge.attrs import strings_tensor_attr
 from bridge.hub_module import HubModuleWriter, HubWriteOptions, read_hub_module
@@ -20,6 +18,7 @@ from bridge.model import INFERENCE, Model, Variable
 from bridge.proto import tf_pb
 from bridge.report import Report
 from tests.clients.converted import MODULES, Case, assert_close, cases
+from tests.clients.records import check_record
 from tests.clients.tf1 import Tf1Client
 from tests.conftest import TESTDATA, Golden
 from tests.hub_module.models import DIRECTION, LOOPS, RELEASE, digest, meta_graphs, read, write
@@ -40,67 +39,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 # -- the real client ----------------------------------------------------------------------------
 
 
-def inputs_of(golden: Golden) -> dict[str, NDArray[Any]]:
-    """The recorded inputs by `signature/name`, which both graph variants get."""
-    result = {}
-    for key, array in golden.arrays.items():
-        _, signature, kind, *name = [*key.split("|"), "", ""]
-        if kind == "in":
-            result[f"{signature}/{'|'.join(name).rstrip('|')}"] = array
-    return result
-
-
-def facts_of(golden: Golden, training: bool) -> list[Any]:
-    """What the JSON says, but that a variable is a resource now."""
-    variants = []
-    for variant in golden.facts["variants"]:
-        variables = [
-            {key: fact for key, fact in variable.items() if key != "is_resource"}
-            for variable in variant["variables"]
-        ]
-        signatures = {
-            name: {
-                key: fact
-                for key, fact in signature.items()
-                if training or key not in TRAINING_FACTS
-            }
-            for name, signature in variant["signatures"].items()
-        }
-        variants.append({**variant, "variables": variables, "signatures": signatures})
-    return variants
-
-
-TRAINING_FACTS = {
-    *("after_3_steps", "after_updates", "grad_outputs", "no_grad", "step_outputs"),
-    "training_error",
-}
-TRAINING_ARRAYS = {"proj", "grad", "after_updates", "after_3_steps"}
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_the_client_records_what_it_recorded_of_the_module_itself(
     name: str, written: Callable[[str], Path], golden: Callable[[str], Golden], tf1: Tf1Client
 ) -> None:
     # This client has no gradient of While; of `digits` no training was recorded.
     training = name not in {*LOOPS, "digits"}
-    wanted = golden(name)
-    arrays, facts = tf1.hub_record(written(name), inputs_of(wanted), training=training)
-    found = Golden(arrays, facts)
-    assert facts_of(found, training) == facts_of(wanted, training)
-    assert all(
-        variable["is_resource"]
-        for variant in facts["variants"]
-        for variable in variant["variables"]
-    )
-    expected = {
-        key: array
-        for key, array in wanted.arrays.items()
-        if training or not TRAINING_ARRAYS.intersection(key.split("|"))
-    }
-    assert sorted(arrays) == sorted(expected)
-    for key, array in expected.items():
-        assert arrays[key].dtype == array.dtype
-        assert_close(arrays[key], array, key, 1e-4 if "grad" in key.split("|") else 1e-5)
+    check_record(written(name), golden(name), tf1, training=training)
 
 
 def default_case(name: str) -> Case:

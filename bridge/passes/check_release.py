@@ -1,0 +1,190 @@
+"""Refuses what an older release can't run, or can't train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bridge.dtypes import dtype_name
+from bridge.graph import Graph
+from bridge.model import Variant
+from bridge.opsets import CURRENT, not_differentiable_ops, ops_without_gradient
+from bridge.opsets.release import Limits, Release
+from bridge.passes._findings import Findings, Site, format_attr, sites
+from bridge.passes._gradient_paths import TrainedSite, trained_sites
+from bridge.passes._infra import VariantPass
+from bridge.passes.stop_gradients import FUNCTION_CALLS
+from bridge.proto import tf_pb
+from bridge.report import Report
+
+_HINT_OP = "export the model with older ops in its place"
+_HINT_TYPE = "cast to another type, such as float32 or int32, when exporting"
+_HINT_KERNEL = "export the model without it; the old client must run it on a CPU"
+
+
+@dataclass(frozen=True)
+class CheckRelease(VariantPass):
+    """Checks that the release runs every node on a CPU, and trains every variable.
+
+    Requires: InlineCalls and FitAttrs have run, and Prune, so that only what is used is judged.
+    Ensures: the release has every op, in the form that the node needs, and a CPU kernel for it; no
+    gradient that TensorFlow 2 has is an error in the release, or silently None.
+
+    1. An op that the release does not have is an error, and so is one whose inputs or outputs are
+       others there.
+    2. So is a type that the release does not know, and one that no CPU kernel of the op takes. Old
+       kernels refuse some attributes, or ignore them: bridge/opsets/tf-*.limits.txt says which.
+    3. So is an op on the way from a trainable variable to an output or a regularization loss, if
+       the release has no gradient for it, or believes that there is none. Bodies of If, While and
+       Case count.
+    4. Where TensorFlow 2 itself has no gradient for such an op, nothing is lost: the report names
+       the op. Where its gradient is None there, training did not go that way.
+
+    Attributes:
+      release: the release that must read the result.
+    """
+
+    release: Release
+
+    name: ClassVar[str] = "check-release"
+
+    def rewrite(self, variant: Variant, report: Report) -> int:
+        """Checks one variant; returns 0, for it changes nothing."""
+        findings = Findings(variant.graph, self.release)
+        for site in sites(variant.graph):
+            if self._check_op(site, findings):
+                self._check_types(site, findings)
+                self._check_limits(site, self.release.limits, findings)
+        self._check_gradients(variant, findings, report)
+        findings.check()
+        return 0
+
+    def _check_op(self, site: Site, findings: Findings) -> bool:
+        """Applies rule 1; returns whether the release has the op in this form."""
+        node, graph = site.node, findings.graph
+        old = self.release.ops.get(node.op)
+        if old is None:
+            findings.add(site, f"{self.release} has no op {node.op!r}", _HINT_OP)
+            return False
+        new = graph.op_def(node)
+        for what, old_args, new_args in (
+            ("inputs", old.input_arg, new.input_arg),
+            ("outputs", old.output_arg, new.output_arg),
+        ):
+            if list(old_args) == list(new_args):
+                continue
+            wanted, given = _dtypes(graph, node, old_args), _dtypes(graph, node, new_args)
+            if wanted != given:
+                findings.add(
+                    site,
+                    f"op {node.op} has {what} of type {_names(wanted)} in {self.release}, not "
+                    f"{_names(given)}",
+                    _HINT_OP,
+                )
+                return False
+        return True
+
+    def _check_types(self, site: Site, findings: Findings) -> None:
+        """Applies the first half of rule 2."""
+        node = site.node
+        types: dict[str, frozenset[int]] = {}
+        used: set[int] = set()
+        for attr in self.release.ops[node.op].attr:
+            value = node.attr.get(attr.name, attr.default_value)
+            if attr.type in ("type", "list(type)"):
+                found = value.list.type if attr.type == "list(type)" else [value.type]
+                types[attr.name] = frozenset(found)
+                used.update(found)
+            elif attr.type == "tensor":
+                used.add(value.tensor.dtype)
+        unknown = used - self.release.dtypes
+        if unknown:
+            findings.add(
+                site,
+                f"op {node.op} has the type {_names(sorted(unknown))}, which {self.release} does "
+                "not know",
+                _HINT_TYPE,
+            )
+        elif not self.release.has_kernel(node.op, types):
+            kernels = self.release.kernels.get(node.op, ())
+            constrained = {attr for kernel in kernels for attr in kernel}
+            given = " and ".join(
+                f"{attr}={_names(sorted(found))}"
+                for attr, found in types.items()
+                if attr in constrained
+            )
+            findings.add(
+                site,
+                f"op {node.op} has no CPU kernel{' for ' if given else ''}{given} in "
+                f"{self.release}",
+                _HINT_TYPE if given else _HINT_KERNEL,
+            )
+
+    def _check_limits(self, site: Site, limits: Limits, findings: Findings) -> None:
+        """Applies the second half of rule 2."""
+        for problem, hint in self._beyond(site.node, limits, findings.graph):
+            findings.add(site, f"the CPU kernel of {problem} in {self.release}", hint)
+
+    def _check_gradients(self, variant: Variant, findings: Findings, report: Report) -> None:
+        """Applies rules 3 and 4."""
+        release, graph = self.release, variant.graph
+        without = release.without_gradient | release.not_differentiable
+        limited = release.gradient_limits
+        if not any(site.node.op in without or site.node.op in limited for site in sites(graph)):
+            return
+        new_none = not_differentiable_ops(CURRENT)
+        new_without = ops_without_gradient(CURRENT) - FUNCTION_CALLS
+        no_loss: dict[str, str] = {}
+        for site in trained_sites(variant, release.not_differentiable & new_none):
+            op = site.node.op
+            if op in without and op in new_without:
+                no_loss.setdefault(op, site.node.name)
+            elif op in release.without_gradient:
+                findings.add(site, f"op {op} has no gradient in {release}", _hint_gradient(site))
+            elif op in release.not_differentiable:
+                problem = f"op {op} has a gradient in TensorFlow 2, which is None in {release}"
+                findings.add(site, problem, _hint_gradient(site))
+            for problem, _ in self._beyond(site.node, limited, graph):
+                findings.add(
+                    site,
+                    f"the CPU kernel of the gradient of {problem} in {release}",
+                    _hint_gradient(site),
+                )
+
+        for op, name in no_loss.items():
+            report.remark(
+                "gradient",
+                op,
+                f"the op has no gradient in {release}, and in TensorFlow {CURRENT} neither, so "
+                "training the variables before it raises",
+                graph.at(name),
+            )
+
+    def _beyond(
+        self, node: tf_pb.NodeDef, limits: Limits, graph: Graph
+    ) -> Iterable[tuple[str, str]]:
+        """Yields what a node asks for and its kernel can't do, each with a hint."""
+        for limit in limits.get(node.op, ()):
+            value = graph.attr(node, limit.attr)
+            if not limit.allows(value):
+                wanted = " or ".join(sorted(limit.values))
+                yield (
+                    f"{node.op} does not do {limit.attr} {format_attr(value)}",
+                    f"export the model with {limit.attr} {wanted}",
+                )
+
+
+def _hint_gradient(site: TrainedSite) -> str:
+    return (
+        f"export the model with other ops in place of {site.node.op}, or with the variables before "
+        f"it, such as {site.variable!r}, not trainable"
+    )
+
+
+def _dtypes(graph: Graph, node: tf_pb.NodeDef, args: Iterable[tf_pb.OpDef.ArgDef]) -> list[int]:
+    return [entry.dtype for entry in graph.arg_types(node, args)]
+
+
+def _names(dtypes: Iterable[int]) -> str:
+    return ", ".join(map(dtype_name, dtypes)) or "none"
