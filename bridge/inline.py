@@ -6,16 +6,24 @@ The inverse of `bridge.function_body`: where that one cuts nodes out of a graph 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor, unique_name
 from bridge.ops import CALLS, CONDITIONALS
 from bridge.proto import tf_pb
 
-MAX_NODES = 2_000_000
+MAX_NODES = 500_000
 """Functions that call one another twice grow without bound: more nodes are no model's."""
+
+MAX_BYTES = 1 << 32
+"""So many bytes may all nodes have: each call of a function copies its constants."""
+
+MAX_CONTROL_EDGES = 4_000_000
+"""So many may calls leave: what waits for a call waits for all that the function must run."""
 
 _PLAIN_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
 
@@ -26,7 +34,11 @@ def called_body(graph: Graph, node: tf_pb.NodeDef) -> tf_pb.FunctionDef | None:
         return graph.functions[node.op]
     if node.op not in CALLS:
         return None
-    name = node.attr["f"].func.name
+    return _function(graph, node, "f")
+
+
+def _function(graph: Graph, node: tf_pb.NodeDef, attr: str) -> tf_pb.FunctionDef:
+    name = graph.attr(node, attr).func.name
     if name not in graph.functions:
         raise MalformedError(
             f"there is no function {name!r}, which it calls", where=graph.at(node.name)
@@ -102,6 +114,86 @@ class Body:
         return f"^{parse_tensor(self._arguments[text[1:]]).node}"
 
 
+class _Size(NamedTuple):
+    """What nodes become: so many nodes, names of nodes with those among their inputs, bytes."""
+
+    nodes: int
+    names: int
+    bytes: int
+
+
+_Calls = list[tuple[tf_pb.NodeDef, list[str]]]
+"""Nodes that refer to functions, and the names of these."""
+
+
+def check_size(graph: Graph) -> None:
+    """Refuses functions whose nodes would be too many, or too large, once all calls are inlined.
+
+    They are counted without being made.
+
+    Raises:
+      MalformedError: they would.
+    """
+    calls = {name: _calls(graph, one.node_def) for name, one in graph.functions.items()}
+    top = _calls(graph, graph.nodes.values())
+    sizes: dict[str, _Size] = {}
+    for name in _callees_first(calls):
+        function = graph.functions[name]
+        own = _Size(
+            len(function.node_def),
+            sum(1 + len(node.input) for node in function.node_def),
+            function.ByteSize(),
+        )
+        sizes[name] = _size(own, calls[name], graph, sizes)
+    flat = [_size(_Size(len(graph.nodes), 0, 0), top, graph, sizes)]
+    bodies = {
+        name
+        for node, called in itertools.chain(top, *calls.values())
+        if called_body(graph, node) is None
+        for name in called
+    }
+    flat += [sizes[name] for name in bodies]
+    nodes, size = sum(one.nodes for one in flat), sum(one.bytes for one in flat)
+    if nodes > MAX_NODES or size > MAX_BYTES:
+        what = f"{MAX_NODES} nodes" if nodes > MAX_NODES else f"{MAX_BYTES} bytes"
+        raise MalformedError(
+            f"its functions call one another so often that the graph would have over {what}",
+            where=graph.where,
+        )
+
+
+def _calls(graph: Graph, nodes: Iterable[tf_pb.NodeDef]) -> _Calls:
+    return [(node, called) for node in nodes if (called := list(graph.called_functions(node)))]
+
+
+def _callees_first(calls: Mapping[str, _Calls]) -> list[str]:
+    """Returns the functions, each after those that it refers to; none refers to itself."""
+    order: dict[str, None] = {}
+    for root in calls:
+        stack = [(root, False)]
+        while stack:
+            name, finished = stack.pop()
+            if finished:
+                order[name] = None
+            elif name not in order:
+                stack.append((name, True))
+                called = {other for _, names in calls[name] for other in names}
+                stack.extend((other, False) for other in called if other not in order)
+    return list(order)
+
+
+def _size(own: _Size, calls: _Calls, graph: Graph, sizes: Mapping[str, _Size]) -> _Size:
+    nodes, names, size = own
+    for node, called in calls:
+        if node.op in CONDITIONALS or called_body(graph, node) is not None:
+            # Of an If, the branch that a known predicate takes.
+            nodes += max(sizes[name].nodes for name in called)
+            names += max(sizes[name].names for name in called)
+            scope = len(_scope(node.name))
+            size += max(sizes[name].bytes + sizes[name].names * scope for name in called)
+    return _Size(nodes, names, size)
+
+
 class Inliner:
     """Replaces calls in a graph by what they call, and calls in there, until none is left.
 
@@ -118,12 +210,13 @@ class Inliner:
         self._outputs: dict[Tensor, str] = {}
         self._controls: dict[str, list[str]] = {}
         self._booleans: dict[str, bool] = {}
+        self._control_edges = 0
 
     def run(self) -> int:
         """Inlines all calls; returns how many there were.
 
         Raises:
-          MalformedError: a function does not fit its call, or there would be too many nodes.
+          MalformedError: a function does not fit its call, or leaves too many control edges.
           UnsupportedError: a function takes or returns lists of tensors.
         """
         graph = self._graph
@@ -152,8 +245,12 @@ class Inliner:
 
     def resolve(self, name: str) -> str:
         """Returns what a tensor is called now, where it was the output of a call."""
+        passed: list[Tensor] = []
         while (tensor := parse_tensor(name)) in self._outputs:
+            passed.append(tensor)
             name = self._outputs[tensor]
+        for tensor in passed:  # what comes next needs not go all the way again
+            self._outputs[tensor] = name
         return name
 
     def resolve_control(self, name: str) -> list[str]:
@@ -182,8 +279,7 @@ class Inliner:
         if node.op in CONDITIONALS:
             value = self._booleans.get(parse_tensor(self.resolve(node.input[0])).node)
             if value is not None:
-                branch = node.attr["then_branch" if value else "else_branch"]
-                return self._graph.functions[branch.func.name]
+                return _function(self._graph, node, "then_branch" if value else "else_branch")
         return called_body(self._graph, node)
 
     # -- bodies ------------------------------------------------------------------------------
@@ -233,12 +329,6 @@ class Inliner:
         return {arg.name: text for arg, text in zip(signature.input_arg, given, strict=True)}
 
     def _new_name(self, wanted: str) -> str:
-        if len(self._taken) >= MAX_NODES:
-            raise MalformedError(
-                f"its functions call one another so often that the graph has over {MAX_NODES} "
-                "nodes",
-                where=self._graph.where,
-            )
         name = unique_name(wanted, self._taken.__contains__, self._suffixes)
         self._taken.add(name)
         return name
@@ -250,7 +340,15 @@ class Inliner:
             if not text.startswith("^"):
                 data.append(self.resolve(text))
                 continue
-            inputs.update((f"^{name}", None) for name in self.resolve_control(text[1:]))
+            found = self.resolve_control(text[1:])
+            inputs.update((f"^{name}", None) for name in found)
+            self._control_edges += len(found)
+        if self._control_edges > MAX_CONTROL_EDGES:
+            raise MalformedError(
+                f"its functions order so much that the graph would have over {MAX_CONTROL_EDGES} "
+                "control edges",
+                where=self._graph.where,
+            )
         node.input[:] = [*data, *inputs]
 
 

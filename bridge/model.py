@@ -210,6 +210,8 @@ class Variant:
       table_initializers: names of the nodes in TABLE_INITIALIZERS.
       assets: asset file by the name of the Const node that holds its path.
       attachments: message bytes by key.
+      cond_contexts: the outermost v1 conditionals, as LowerControlFlow makes them.
+      while_contexts: the outermost v1 loops, likewise.
     """
 
     tags: Tags
@@ -223,6 +225,8 @@ class Variant:
     table_initializers: list[str] = field(default_factory=list)
     assets: dict[str, str] = field(default_factory=dict)
     attachments: dict[str, bytes] = field(default_factory=dict)
+    cond_contexts: list[tf_pb.CondContextDef] = field(default_factory=list)
+    while_contexts: list[tf_pb.WhileContextDef] = field(default_factory=list)
 
     @property
     def label(self) -> str:

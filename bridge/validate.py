@@ -25,11 +25,20 @@ def check_graph(graph: Graph) -> None:
     Raises:
       MalformedError: the graph breaks one of these rules; the message names the node.
     """
+    check_nodes(graph)
+    _check_functions(graph)
+
+
+def check_nodes(graph: Graph) -> None:
+    """Does the same for the graph's nodes alone, and leaves its functions to their callers.
+
+    Raises:
+      MalformedError: the graph breaks one of the rules.
+    """
     for node in graph.nodes.values():
         _check_inputs(graph, node)
     _check_cycles(graph)
     _check_types(graph)
-    _check_functions(graph)
 
 
 # IsValidOpName in tensorflow/core/framework/node_def_util.cc.

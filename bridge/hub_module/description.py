@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from bridge.graph import parse_tensor
 from bridge.hub_module.names import (
     ASSET_FILEPATHS,
+    COND_CONTEXT,
     GLOBAL_VARIABLES,
     MODEL_VARIABLES,
     REGULARIZATION_LOSSES,
@@ -18,6 +19,7 @@ from bridge.hub_module.names import (
     TABLE_INITIALIZERS,
     TRAINABLE_VARIABLES,
     UPDATE_OPS,
+    WHILE_CONTEXT,
 )
 from bridge.layout import ATTACHMENTS
 from bridge.model import Endpoint, Variant
@@ -43,6 +45,8 @@ def describe_variant(
     _add_nodes(meta_graph, UPDATE_OPS, dict.fromkeys(variant.update_ops.values()))
     losses = map(_full_name, variant.regularization_losses)
     _add_nodes(meta_graph, REGULARIZATION_LOSSES, losses)
+    _add_contexts(meta_graph, COND_CONTEXT, variant.cond_contexts)
+    _add_contexts(meta_graph, WHILE_CONTEXT, variant.while_contexts)
     _add_assets(meta_graph, variant)
     _add_attachments(meta_graph, variant)
     for name, signature in variant.signatures.items():
@@ -80,6 +84,16 @@ def _add_variables(
         if names:
             values = meta_graph.collection_def[key].bytes_list.value
             values.extend(definitions[name] for name in names)
+
+
+def _add_contexts(
+    meta_graph: tf_pb.MetaGraphDef,
+    key: str,
+    contexts: Iterable[tf_pb.CondContextDef | tf_pb.WhileContextDef],
+) -> None:
+    for context in contexts:
+        values = meta_graph.collection_def[key].bytes_list.value
+        values.append(context.SerializeToString(deterministic=True))
 
 
 def _add_assets(meta_graph: tf_pb.MetaGraphDef, variant: Variant) -> None:

@@ -5,18 +5,28 @@ One pass a module. What runs, and in which order, is one visible tuple per direc
 
 from bridge.opsets.release import Release
 from bridge.passes._infra import Pass, run_passes
+from bridge.passes.batch_norm_average import BatchNormAverage
+from bridge.passes.batch_norm_layout import BatchNormLayout
 from bridge.passes.call_functions import CallFunctions
 from bridge.passes.check_ops import CheckOps
 from bridge.passes.check_release import CheckRelease
 from bridge.passes.check_state import CheckState
+from bridge.passes.custom_gradients import CustomGradients
+from bridge.passes.dilated_convolution import DilatedConvolution
+from bridge.passes.einsum import Einsum
 from bridge.passes.ensure_shapes import EnsureShapes
+from bridge.passes.explicit_padding import ExplicitPadding
 from bridge.passes.fit_attrs import FitAttrs
 from bridge.passes.forward_identities import ForwardIdentities
 from bridge.passes.functional_control_flow import FunctionalControlFlow
+from bridge.passes.grouped_convolution import GroupedConvolution
 from bridge.passes.image_conventions import ImageConventions, ImageOptions
 from bridge.passes.inline_calls import InlineCalls
+from bridge.passes.lower_control_flow import LowerControlFlow
 from bridge.passes.merge_equal import MergeEqual
+from bridge.passes.older_ops import OlderOps
 from bridge.passes.prune import Prune
+from bridge.passes.random_ops import RandomOps
 from bridge.passes.resource_state import ResourceState
 from bridge.passes.separate_updates import SeparateUpdates
 from bridge.passes.stop_gradients import StopGradients
@@ -56,15 +66,25 @@ def to_hub_module_passes(
     return (
         StripPlacement(),
         InlineCalls(),
+        CustomGradients(),
         MergeEqual(),
+        RandomOps(),
         SeparateUpdates(),
         ForwardIdentities(),
         MergeEqual(),
         Prune(),
         CheckOps(allowed_ops),
         ImageConventions(images or ImageOptions()),
+        Einsum(),
+        GroupedConvolution(),
+        DilatedConvolution(),
+        ExplicitPadding(),
+        BatchNormAverage(),
+        BatchNormLayout(),
+        OlderOps(),
         EnsureShapes(),
         Prune(),
+        LowerControlFlow(),
         FitAttrs(release),
         CheckRelease(release),
     )

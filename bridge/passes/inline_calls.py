@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bridge.attrs import type_attr
 from bridge.function_body import FunctionArg, build_function
 from bridge.graph import Graph, Tensor, parse_tensor
-from bridge.inline import Body, Inliner, called_body
+from bridge.inline import Body, Inliner, check_size
 from bridge.model import Variant, shape_from_proto
 from bridge.passes._infra import VariantPass
+from bridge.passes._interfaces import check_interfaces
 from bridge.proto import tf_pb
 from bridge.report import Report
+from bridge.validate import check_nodes
 
 
 class InlineCalls(VariantPass):
     """Replaces every call of a function by the function's nodes.
 
-    Requires: the graph and its functions are well-formed. Ensures: no node, in the graph or in a
-    function that it still needs, is a PartitionedCall, a StatefulPartitionedCall or has the name of
-    a function as its op.
+    Requires: the names in the graph and in its functions are those of something. Ensures: no node,
+    in the graph or in a function that it still needs, is a PartitionedCall, a
+    StatefulPartitionedCall or has the name of a function as its op; all nodes take what their ops
+    take.
 
     1. TensorFlow 1.15 runs such calls, but can't differentiate them.
     2. Bodies of If, While and Case stay functions; the calls in them are inlined too.
     3. An If whose predicate is a Const goes the same way: `training` often is given as a tensor.
+    4. What stood in functions is checked where it stands now, since only there all types are known.
     """
 
     name: ClassVar[str] = "inline-calls"
@@ -31,13 +36,17 @@ class InlineCalls(VariantPass):
         """Flattens one variant."""
         del report
         graph = variant.graph
+        check_size(graph)
         inliner = Inliner(graph)
         count = inliner.run()
         variant.retarget(inliner.resolve)
         variant.table_initializers = [
             node for name in variant.table_initializers for node in inliner.resolve_control(name)
         ]
-        return count + _inline_in_functions(graph)
+        count += _inline_in_functions(graph)
+        check_nodes(graph)
+        check_interfaces(graph)
+        return count
 
 
 def _inline_in_functions(graph: Graph) -> int:
@@ -49,12 +58,8 @@ def _inline_in_functions(graph: Graph) -> int:
     count = 0
     flat: dict[str, tf_pb.FunctionDef] = {}
     for name, function in graph.functions.items():
-        if any(called_body(graph, node) for node in function.node_def):
-            flat[name], inlined = _flattened(graph, function)
-            count += inlined
-        else:
-            flat[name] = tf_pb.FunctionDef()
-            flat[name].CopyFrom(function)
+        flat[name], inlined = _flattened(graph, function)
+        count += inlined
     graph.functions = flat
     graph.keep_called_functions()
     return count
@@ -66,7 +71,7 @@ def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.Functio
     body = Graph([], graph.ops, graph.functions.values(), where=graph.where)
     args: list[FunctionArg] = []
     for position, arg in enumerate(signature.input_arg):
-        body.add("Placeholder", arg.name)
+        body.add("Placeholder", arg.name, dtype=type_attr(arg.type))
         shapes = function.arg_attr[position].attr["_output_shapes"].list.shape
         shape = shape_from_proto(shapes[0]) if shapes else None
         tensor = Tensor(arg.name, 0)
@@ -75,6 +80,11 @@ def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.Functio
     body.nodes.update((node.name, node) for node in inner.nodes())
     inliner = Inliner(body)
     count = inliner.run()
+    check_nodes(body)
+    if not count:
+        unchanged = tf_pb.FunctionDef()
+        unchanged.CopyFrom(function)
+        return unchanged, 0
     members = [name for name in body.nodes if name not in {arg.name for arg in args}]
     outputs = [
         (output.name, parse_tensor(inliner.resolve(inner.tensor(function.ret[output.name]))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 from bridge.attrs import int_attr, ints_tensor_attr, type_attr
@@ -55,7 +55,6 @@ class SeparateUpdates(VariantPass):
        the cache that the model keeps could not be kept by anyone.
     8. A write of a slice becomes a write of the whole: TensorFlow 1.15 has been seen to crash where
        ResourceStridedSliceAssign runs beside another reader of the variable.
-    9. `validate_shape` goes: older releases don't know it, and compare static shapes anyway.
     """
 
     name: ClassVar[str] = "separate-updates"
@@ -79,12 +78,12 @@ class SeparateUpdates(VariantPass):
         separation.order_writes()
         separation.cut()
         separation.check(_targets(variant))
-        for node in graph.all_nodes():
-            if node.op == "AssignVariableOp":
-                node.attr.pop("validate_shape", None)
-        variant.update_ops.update((name, name) for name in separation.writes)
-        _remark(variant, separation, report)
-        return len(separation.writes)
+        # A model that was a module before has update ops, which run writes already.
+        known = graph.ancestors(variant.update_ops.values())
+        new = {name: name for name in separation.writes if name not in known}
+        variant.update_ops |= new
+        _remark(variant, separation, new, report)
+        return len(new)
 
 
 def _targets(variant: Variant) -> list[str]:
@@ -95,9 +94,14 @@ def _targets(variant: Variant) -> list[str]:
     return [*(parse_tensor(name).node for name in names), *variant.table_initializers]
 
 
-def _remark(variant: Variant, separation: _Separation, report: Report) -> None:
+def _remark(
+    variant: Variant, separation: _Separation, new: Collection[str], report: Report
+) -> None:
     graph = variant.graph
-    for variable, names in separation.writes_of.items():
+    for variable, writes in separation.writes_of.items():
+        names = [name for name in writes if name in new]
+        if not names:
+            continue
         if variant.tags == INFERENCE:
             report.remark(
                 "update_op",

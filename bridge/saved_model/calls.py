@@ -15,9 +15,8 @@ from bridge.attrs import (
 )
 from bridge.model import Component, Encoding, Endpoint, Signature, Variant
 from bridge.proto import tf_pb
-from bridge.saved_model.choice import TRAINING
 from bridge.saved_model.state_reader import SavedState
-from bridge.saved_model.traces import DEFAULT, Leaf, Trace
+from bridge.saved_model.traces import DEFAULT, TRAINING, Leaf, Trace
 
 _SPARSE_PARTS = ("indices", "values", "dense_shape")
 
@@ -39,6 +38,7 @@ class VariantBuilder:
         self._training = training
         self._handles: dict[int, str] = {}
         self._inputs: dict[tuple[str, str], str] = {}
+        self._mode = ""
         for number, variable in sorted(state.variables.items(), key=lambda item: item[1].name):
             self._graph.nodes[variable.name] = variable.handle()
             self._handles[number] = variable.name
@@ -50,7 +50,7 @@ class VariantBuilder:
         inputs: dict[str, Endpoint] = {}
         arguments: list[str] = []
         for leaf in trace.inputs:
-            if leaf.argument == TRAINING:
+            if leaf.is_training:
                 arguments.append(self._training_node())
                 continue
             endpoint = self._placeholders(leaf)
@@ -94,14 +94,15 @@ class VariantBuilder:
     # -- inputs --------------------------------------------------------------------------------
 
     def _training_node(self) -> str:
-        if TRAINING not in self._graph.nodes:
+        if not self._mode:
+            self._mode = self._graph.unique_name(TRAINING)
             self._graph.add(
                 "Const",
-                TRAINING,
+                self._mode,
                 dtype=type_attr(tf_pb.DT_BOOL),
                 value=bool_tensor_attr(self._training),
             )
-        return TRAINING
+        return self._mode
 
     def _placeholders(self, leaf: Leaf) -> Endpoint:
         """Returns an input; signatures with an input of the same key and type share it."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.dtypes import dtype_name
-from bridge.errors import MalformedError, UnsupportedError
+from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.model import INFERENCE, TRAIN, Tags, format_shape
 from bridge.proto import tf_pb
 from bridge.report import Report
@@ -19,6 +19,7 @@ from bridge.saved_model.object_tree import ObjectTree
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import (
     DEFAULT,
+    TRAINING,
     Trace,
     argument_defaults,
     argument_names,
@@ -26,7 +27,6 @@ from bridge.saved_model.traces import (
 )
 
 SERVING_DEFAULT = "serving_default"
-TRAINING = "training"
 RETURN_ENDPOINTS = "return_endpoints"
 
 _MODES = (TRAINING, RETURN_ENDPOINTS)
@@ -112,6 +112,8 @@ def choose(
     served = _served(tree, functions)
     signatures = dict(served)
     if inference is not None:
+        if DEFAULT in served:
+            report.drop("signature", DEFAULT, "the signature of this name is `__call__`")
         signatures[DEFAULT] = inference
         _report_other_traces(
             functions, call, [inference, *([training] if training else [])], report
@@ -136,6 +138,7 @@ def choose(
     if training is not None:
         trained = {name: _trained(tree, functions, name, trace) for name, trace in served.items()}
         choice.signatures[TRAIN] = dict(sorted((trained | {DEFAULT: training}).items()))
+    _report_modes(served, training is not None, report)
     choice.losses = _losses(tree, functions)
     _report_other_functions(tree, served, report)
     return choice
@@ -172,7 +175,7 @@ def _trained(tree: ObjectTree, functions: _Functions, name: str, served: Trace) 
 
 
 def _keys(trace: Trace) -> tuple[set[str], set[str]]:
-    inputs = {leaf.key for leaf in trace.inputs if leaf.argument != TRAINING}
+    inputs = {leaf.key for leaf in trace.inputs if not leaf.is_training}
     return inputs, {leaf.key for leaf in trace.outputs}
 
 
@@ -200,7 +203,7 @@ def _pick(functions: _Functions, number: int | None, *, training: bool) -> Trace
 
 def _runs(trace: Trace, training: bool) -> bool:
     """True if a trace is one for this value of `training`, given as a bool or as a tensor."""
-    if any(leaf.argument == TRAINING for leaf in trace.inputs):
+    if any(leaf.is_training for leaf in trace.inputs):
         return True
     return (trace.values.get(TRAINING) is True) == training
 
@@ -211,7 +214,7 @@ def _losses(tree: ObjectTree, functions: _Functions) -> list[Trace]:
         traces = [trace for trace in functions.traces(number) if not trace.inputs]
         if not traces or len(traces[0].outputs) != 1:
             raise UnsupportedError(
-                f"the regularization loss {tree.paths[number]!r} is no function without arguments "
+                f"the regularization loss {tree.path(number)!r} is no function without arguments "
                 "that returns a tensor",
                 where=tree.where,
             )
@@ -220,6 +223,14 @@ def _losses(tree: ObjectTree, functions: _Functions) -> list[Trace]:
 
 
 # -- what is left out ------------------------------------------------------------------------------
+
+
+def _report_modes(served: Mapping[str, Trace], trains: bool, report: Report) -> None:
+    """Names the serving signatures that take `training` as a tensor, which no signature does."""
+    values = "False in variant {} and True in variant {train}" if trains else "always False"
+    for name, trace in served.items():
+        if any(leaf.is_training for leaf in trace.inputs):
+            report.drop("input", TRAINING, f"it is {values}", Where(signature=name))
 
 
 def _report_other_traces(

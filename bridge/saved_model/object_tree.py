@@ -5,8 +5,10 @@ Source: tensorflow/core/protobuf/saved_object_graph.proto and python/saved_model
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+
+from google.protobuf.message import DecodeError
 
 from bridge.bundle import BundleIndex, Entry
 from bridge.dtypes import dtype_name
@@ -14,6 +16,14 @@ from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.model import format_shape, shape_from_proto
 from bridge.proto import tf_pb
 from bridge.saved_model.objects import ATTRIBUTE, OBJECT_GRAPH_KEY, ROOT
+
+_LISTS = frozenset(
+    {"_all_variables", "non_trainable_variables", "trainable_variables", "variables"}
+)
+"""Attributes of the root that list what has a place of its own."""
+
+_MAX_PATH = 1000
+"""Objects may be nested as deep as a stranger likes, and each path be as long as the file."""
 
 
 class ObjectTree:
@@ -43,18 +53,38 @@ class ObjectTree:
                         f"object {name!r} has number {number}, there are {len(self.nodes)} objects",
                         where=self.where,
                     )
-        self.paths = self._find_paths()
+        self._parents = self._find_parents()
 
-    def _find_paths(self) -> dict[int, str]:
-        """Returns the shortest path from the root to each object that can be reached."""
-        paths = {ROOT: ""}
-        order = [ROOT]
-        for number in order:  # grows while it runs
-            for name, child in self._children[number].items():
-                if child not in paths:
-                    paths[child] = f"{paths[number]}/{name}" if paths[number] else name
-                    order.append(child)
-        return paths
+    def _find_parents(self) -> dict[int, tuple[int, str]]:
+        """Returns the last step of the shortest path from the root to each object.
+
+        A path that leads through a list of all variables says nothing, and counts as longer.
+        """
+        parents: dict[int, tuple[int, str]] = {}
+        for lists in (False, True):
+            order = [ROOT]
+            for parent in order:  # grows while it runs
+                for name, child in self._children[parent].items():
+                    if child in parents or child == ROOT:
+                        continue
+                    if parent != ROOT or (name in _LISTS) == lists:
+                        parents[child] = (parent, name)
+                        order.append(child)
+        return parents
+
+    def path(self, number: int) -> str:
+        """Returns the attributes that lead to an object; of a very long path, the end."""
+        if number != ROOT and number not in self._parents:
+            return f"object {number}"
+        path = ""
+        while number != ROOT and len(path) <= _MAX_PATH:
+            number, name = self._parents[number]
+            path = f"{name}/{path}" if path else name
+        return path[-_MAX_PATH:]
+
+    def is_only_listed(self, number: int) -> bool:
+        """True if only a list of all variables leads to an object."""
+        return self.path(number).partition("/")[0] in _LISTS
 
     def kind(self, number: int) -> str:
         """Returns what an object is, as the oneof `kind` of SavedObject says."""
@@ -73,9 +103,20 @@ class ObjectTree:
         children = {} if number is None else self._children[number]
         return [children[name] for name in sorted(filter(str.isdecimal, children), key=int)]
 
-    def variables(self) -> list[int]:
-        """Returns the variables that can be reached from the root, by number."""
-        return sorted(n for n in self.paths if self.kind(n) == "variable")
+    def variables(self, skipped: str = "") -> list[int]:
+        """Returns the variables that can be reached from the root, by number.
+
+        Args:
+          skipped: an attribute of the root that is not followed.
+        """
+        seen = {ROOT}
+        order = [ROOT]
+        for parent in order:  # grows while it runs
+            for name, child in self._children[parent].items():
+                if child not in seen and not (parent == ROOT and name == skipped):
+                    seen.add(child)
+                    order.append(child)
+        return sorted(n for n in order if self.kind(n) == "variable")
 
     def concrete_functions(self, number: int | None) -> list[str]:
         """Returns the names of the concrete functions of a function object; others have none."""
@@ -90,12 +131,9 @@ class ObjectTree:
 
 
 def places_of_variables(
-    tree: ObjectTree, numbers: Iterable[int], index: BundleIndex
+    tree: ObjectTree, numbers: Collection[int], index: BundleIndex
 ) -> dict[int, Entry]:
-    """Finds variables in the checkpoint.
-
-    The checkpoint has an object graph of its own, with other numbers: an object is the same if the
-    same path leads to it, as in Loader._restore_checkpoint.
+    """Finds variables in the checkpoint, and checks that it holds them as they are declared.
 
     Args:
       tree: the objects.
@@ -105,19 +143,15 @@ def places_of_variables(
     Raises:
       MalformedError: a variable has no value, or one of another dtype or shape.
     """
-    graph = tf_pb.TrackableObjectGraph.FromString(index.read_string(OBJECT_GRAPH_KEY))
-    saved = _match(tree, graph)
-    places: dict[int, Entry] = {}
+    entries = entries_of_variables(tree, numbers, index)
     for number in numbers:
         variable = tree.nodes[number].variable
-        name = variable.name or tree.paths[number]
-        attributes = graph.nodes[saved[number]].attributes if number in saved else ()
-        keys = [a.checkpoint_key for a in attributes if a.name == ATTRIBUTE]
-        entry = index.entries.get(keys[0]) if keys else None
-        if entry is None:
+        name = variable.name or tree.path(number)
+        if number not in entries:
             raise MalformedError(
                 f"variable {name!r} has no value in the checkpoint", where=tree.where
             )
+        entry = entries[number]
         shape = shape_from_proto(variable.shape)
         if shape is None or None in shape:
             raise UnsupportedError(
@@ -132,8 +166,31 @@ def places_of_variables(
                 f"checkpoint it is {dtype_name(entry.dtype)}{format_shape(entry.shape)}",
                 where=tree.where,
             )
-        places[number] = entry
-    return places
+    return entries
+
+
+def entries_of_variables(
+    tree: ObjectTree, numbers: Iterable[int], index: BundleIndex
+) -> dict[int, Entry]:
+    """Finds what the checkpoint holds of variables, whatever it is; it may not have some of them.
+
+    The checkpoint has an object graph of its own, with other numbers: an object is the same if the
+    same path leads to it, as in Loader._restore_checkpoint.
+    """
+    try:
+        graph = tf_pb.TrackableObjectGraph.FromString(index.read_string(OBJECT_GRAPH_KEY))
+    except DecodeError as error:
+        raise MalformedError(
+            "the object graph of its checkpoint is broken", where=tree.where
+        ) from error
+    saved = _match(tree, graph)
+    entries: dict[int, Entry] = {}
+    for number in numbers:
+        attributes = graph.nodes[saved[number]].attributes if number in saved else ()
+        keys = [a.checkpoint_key for a in attributes if a.name == ATTRIBUTE]
+        if keys and keys[0] in index.entries:
+            entries[number] = index.entries[keys[0]]
+    return entries
 
 
 def _match(tree: ObjectTree, graph: tf_pb.TrackableObjectGraph) -> dict[int, int]:
@@ -143,7 +200,8 @@ def _match(tree: ObjectTree, graph: tf_pb.TrackableObjectGraph) -> dict[int, int
     for number in order:  # grows while it runs
         for reference in graph.nodes[found[number]].children:
             child = tree.child(number, reference.local_name)
-            if child is not None and child not in found and reference.node_id < len(graph.nodes):
+            known = 0 <= reference.node_id < len(graph.nodes)
+            if child is not None and child not in found and known:
                 found[child] = reference.node_id
                 order.append(child)
     return found

@@ -24,7 +24,9 @@ from bridge.hub_module.meta_graph import VariantSource, read_meta_graph
 from bridge.hub_module.variable_defs import describe_variable
 from bridge.hub_module.variables import read_save_slice
 from bridge.inline import Body as InlinedBody
-from bridge.model import Model, Tags, Variable, Variant
+from bridge.layout import ASSETS
+from bridge.model import Asset, Model, Tags, Variable, Variant, format_tags, shape_from_proto
+from bridge.ops import RESOURCE_VARIABLE
 from bridge.opsets import OpTable
 from bridge.proto import record_pb, tf_pb
 from bridge.report import Report
@@ -33,6 +35,7 @@ from bridge.saved_model.library import rename_calls
 from bridge.saved_model.object_tree import ObjectTree, places_of_variables
 from bridge.saved_model.state import State
 from bridge.saved_model.structured_value import parts_of
+from bridge.validate import check_graph
 
 RECORD = "hubbridge_module"
 """The collection."""
@@ -121,12 +124,19 @@ def read_record(
             )
         _complete(record, meta_graph, library, path)
         source = read_meta_graph(record.meta_graph, path, report)
-        sources[source.variant.tags] = source
+        tags = source.variant.tags
+        if tags in sources:
+            raise MalformedError(
+                f"collection {RECORD!r} has two variants {format_tags(tags)}", where=Where(path)
+            )
+        sources[tags] = source
+    if not sources:
+        raise MalformedError(f"collection {RECORD!r} has no variant", where=Where(path))
     return Model(
         source=directory,
         variants={tags: source.variant for tags, source in sources.items()},
         variables=_read_variables(sources, tree, index),
-        assets=find_assets(directory),
+        assets=_read_assets(directory, sources),
         shards=list(index.shards) if index else [],
         versions=meta_graph.graph_def.versions,
         producer=meta_graph.meta_info_def.tensorflow_version,
@@ -149,6 +159,7 @@ def _complete(
         library.values(),
         where=Where(path),
     )
+    check_graph(Graph([], graph.ops, library.values(), where=graph.where))
     for body in record.bodies:
         if body.function not in library:
             raise MalformedError(f"there is no function {body.function!r}", where=Where(path))
@@ -184,6 +195,18 @@ def _nodes_of(
         yield node
 
 
+def _read_assets(directory: Path, sources: dict[Tags, VariantSource]) -> dict[str, Asset]:
+    assets = find_assets(directory)
+    for source in sources.values():
+        for node, name in source.variant.assets.items():
+            if name not in assets:
+                raise MalformedError(
+                    f"the asset file {ASSETS}/{name} is missing",
+                    where=source.variant.graph.at(node),
+                )
+    return assets
+
+
 def _read_variables(
     sources: dict[Tags, VariantSource], tree: ObjectTree, index: BundleIndex | None
 ) -> dict[str, Variable]:
@@ -205,9 +228,11 @@ def _read_variables(
         entry = places[numbers[name]]
         source, definition = users[0]
         handle = source.variant.graph.node(name)
-        if handle.attr["dtype"].type != entry.dtype or entry.data is None:
+        declared_as = (handle.attr["dtype"].type, shape_from_proto(handle.attr["shape"].shape))
+        same = declared_as == (entry.dtype, entry.shape)
+        if handle.op != RESOURCE_VARIABLE or not same or entry.data is None:
             raise MalformedError(
-                "the variable has another dtype in the module",
+                "the variable is another one in the module",
                 where=source.variant.graph.at(name),
             )
         variables[name] = Variable(

@@ -19,7 +19,11 @@ from bridge.ops import RESOURCE_TABLE
 from bridge.proto import tf_pb
 from bridge.report import Report, VariableReport
 from bridge.saved_model.choice import Choice
-from bridge.saved_model.object_tree import ObjectTree, places_of_variables
+from bridge.saved_model.object_tree import (
+    ObjectTree,
+    entries_of_variables,
+    places_of_variables,
+)
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import Trace, read_trace
 
@@ -122,15 +126,12 @@ class StateReader:
             return [table.initialize]
         elif kind != "variable":
             raise UnsupportedError(
-                f"function {trace.function!r} captures {self._path(number)!r}, a {kind}; a module "
-                "has variables, tables, assets and constants only",
+                f"function {trace.function!r} captures {self._tree.path(number)!r}, a {kind}; a "
+                "module has variables, tables, assets and constants only",
                 where=self._tree.where,
                 hint="keep the value in a tf.Variable or a tf.constant and save the model again",
             )
         return []
-
-    def _path(self, number: int) -> str:
-        return self._tree.paths.get(number, f"object {number}")
 
     # -- assets and constants ------------------------------------------------------------------
 
@@ -164,8 +165,8 @@ class StateReader:
         made = [n for n in create.node_def if n.op == RESOURCE_TABLE]
         if other or len(made) != 1:
             raise UnsupportedError(
-                f"the resource {self._path(number)!r} is made by op {(other or ['NoOp'])[0]}; only "
-                f"static lookup tables ({RESOURCE_TABLE}) can be in a module",
+                f"the resource {self._tree.path(number)!r} is made by op {(other or ['NoOp'])[0]}; "
+                f"only static lookup tables ({RESOURCE_TABLE}) can be in a module",
                 where=self._tree.where,
                 hint="use tf.lookup.StaticHashTable and save the model again",
             )
@@ -185,7 +186,7 @@ class StateReader:
         concrete = self._meta_graph.object_graph_def.concrete_functions
         if not names or names[0] not in self._library or names[0] not in concrete:
             raise MalformedError(
-                f"the resource {self._path(number)!r} has no function {child!r}",
+                f"the resource {self._tree.path(number)!r} has no function {child!r}",
                 where=self._tree.where,
             )
         return self._library[names[0]]
@@ -215,8 +216,8 @@ class StateReader:
                 digest.update(value)
             elif kind != "resource":
                 raise UnsupportedError(
-                    f"a table is filled from {self._path(number)!r}, a {kind}; only constants and "
-                    "assets can be read when a module is instantiated",
+                    f"a table is filled from {self._tree.path(number)!r}, a {kind}; only constants "
+                    "and assets can be read when a module is instantiated",
                     where=self._tree.where,
                 )
         return digest.hexdigest()[:16]
@@ -226,7 +227,8 @@ class StateReader:
     def _add_variables(self, used: Collection[int], variants: Iterable[Tags]) -> None:
         tree = self._tree
         listed = tree.child(ROOT, "variables")
-        members = tree.variables() if listed is None else tree.items(listed)
+        # What a compiled model's optimizer keeps is not the model's: a module is trained anew.
+        members = tree.variables(skipped="optimizer") if listed is None else tree.items(listed)
         wanted = sorted({n for n in (*members, *used) if tree.kind(n) == "variable"})
         if wanted and self._index is None:
             raise MalformedError("there is no checkpoint in variables/", where=tree.where)
@@ -236,22 +238,23 @@ class StateReader:
         trainable = (
             [n for n in wanted if tree.nodes[n].variable.trainable]
             if trained is None
-            else [n for n in tree.items(trained) if n in names]
+            else [n for n in dict.fromkeys(tree.items(trained)) if n in names]
         )
+        is_trainable = frozenset(trainable)
         for number in wanted:
             saved = tree.nodes[number].variable
             self._state.variables[number] = Variable(
                 name=names[number],
                 dtype=saved.dtype,
                 shape=places[number].shape,
-                trainable=number in trainable,
+                trainable=number in is_trainable,
                 data=_range(places[number], names[number], tree.where),
                 synchronization=saved.synchronization,
                 aggregation=saved.aggregation,
                 variants=set(variants),
             )
             self._report.variables.append(
-                VariableReport(names[number], saved.name, tree.paths[number])
+                VariableReport(names[number], saved.name, tree.path(number))
             )
         self._state.trainable = [names[n] for n in trainable]
         model_variables = tree.items(tree.child(ROOT, "model_variables"))
@@ -259,25 +262,21 @@ class StateReader:
         self._report_left_out(wanted, places)
 
     def _report_left_out(self, wanted: list[int], places: Mapping[int, Entry]) -> None:
-        """Names the variables that the model does not list and no function reads."""
+        """Names the variables that are none of the model and that no function reads."""
         tree = self._tree
         kept = {
             (tree.nodes[n].variable.name, places[n].shape, data.crc32c)
             for n in wanted
             if (data := places[n].data) is not None
         }
-        others = [n for n in tree.variables() if n not in set(wanted)]
-        found = places_of_variables(tree, others, self._index) if self._index else {}
+        others = sorted(set(tree.variables()).difference(wanted))
+        found = entries_of_variables(tree, others, self._index) if self._index else {}
+        reason = "no function reads it, and it is none of the model's own"
         for number in others:
-            name, entry = tree.nodes[number].variable.name, found[number]
-            data = entry.data
-            if data and (name, entry.shape, data.crc32c) in kept:
+            name, entry = tree.nodes[number].variable.name, found.get(number)
+            if entry and entry.data and (name, entry.shape, entry.data.crc32c) in kept:
                 continue  # Keras' export() stores each variable twice
-            self._report.drop(
-                "variable",
-                name or tree.paths[number],
-                f"no function reads it, and `variables` does not list it ({tree.paths[number]})",
-            )
+            self._report.drop("variable", name or tree.path(number), reason)
 
 
 def _range(entry: Entry, name: str, where: Where) -> ByteRange:
@@ -287,7 +286,10 @@ def _range(entry: Entry, name: str, where: Where) -> ByteRange:
 
 
 def _names_of(tree: ObjectTree, numbers: list[int]) -> dict[int, str]:
-    """Gives each variable its own name, or its path in the model where several have one name."""
+    """Gives each variable its own name, or its path in the model where several have one name.
+
+    Where only a list leads to it, it keeps its own name, with a number.
+    """
     own = {n: tree.nodes[n].variable.name.partition(":")[0] for n in numbers}
     count = Counter(own.values())
     taken: set[str] = set()
@@ -295,7 +297,8 @@ def _names_of(tree: ObjectTree, numbers: list[int]) -> dict[int, str]:
     names: dict[int, str] = {}
     for number in numbers:
         name = own[number]
-        wanted = name if name and count[name] == 1 else tree.paths[number]
+        clear = count[name] == 1 or tree.is_only_listed(number)
+        wanted = name if name and clear else tree.path(number)
         # IsValidOpName in tensorflow/core/framework/node_def_util.cc.
         wanted = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", wanted)
         wanted = re.sub(r"^[^A-Za-z0-9.]+", "", wanted) or "variable"

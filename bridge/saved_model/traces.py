@@ -14,6 +14,7 @@ from bridge.model import Component, Encoding, Endpoint, Shape, shape_from_proto
 from bridge.proto import tf_pb
 
 DEFAULT = "default"
+TRAINING = "training"
 
 Python = bool | int | float | str | None
 """A value of Python among the arguments of a trace."""
@@ -34,6 +35,12 @@ class Leaf:
     argument: str
     key: str
     endpoint: Endpoint
+
+    @property
+    def is_training(self) -> bool:
+        """True for the argument `training`, where it is given as a tensor."""
+        end = self.endpoint
+        return self.argument == TRAINING and (end.dtype, end.shape) == (tf_pb.DT_BOOL, ())
 
 
 @dataclass(frozen=True)

@@ -100,15 +100,20 @@ def placeholder(info):
     return tf.compat.v1.placeholder(info.dtype, info.get_shape())
 
 
-def new_session():
-    """Returns a session on the current graph that sums in the same order every time."""
-    return tf.compat.v1.Session(
-        config=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=1,
-            inter_op_parallelism_threads=1,
-            allow_soft_placement=True,
-        )
+def new_session(rewrite=True):
+    """Returns a session on the current graph that sums in the same order every time.
+
+    Args:
+      rewrite: whether Grappler may rewrite the graph, as it does by default. With the training of
+        a deep net that takes longer than the training.
+    """
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1,
+        inter_op_parallelism_threads=1,
+        allow_soft_placement=True,
     )
+    config.graph_options.rewrite_options.disable_meta_optimizer = not rewrite
+    return tf.compat.v1.Session(config=config)
 
 
 def apply_module(request):
@@ -202,7 +207,7 @@ def hub_record(request):
 
 def hub_train(request):
     """Trains a module; writes values and gradients, and replies with the losses."""
-    with tf.Graph().as_default(), new_session() as session:
+    with tf.Graph().as_default(), new_session(rewrite=False) as session:
         module, outputs, feeds = apply_module(request)
         projected = projection(outputs, load_arrays(request["projections"]))
         gradients = variable_gradients(module, projected) if projected is not None else {}
@@ -211,8 +216,9 @@ def hub_train(request):
         regularization = tf.compat.v1.losses.get_regularization_losses()
         loss = tf.add_n([fit] + regularization)
         updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+        update = tf.group(*updates)
         optimizer = OPTIMIZERS[request["optimizer"]](request["learning_rate"])
-        with tf.control_dependencies(updates):
+        with tf.control_dependencies([update]):
             step = optimizer.minimize(loss)
         session.run(tf.compat.v1.global_variables_initializer())
         session.run(tf.compat.v1.tables_initializer())
@@ -223,7 +229,7 @@ def hub_train(request):
         found = {name: value for name, value in gradients.items() if value is not None}
         arrays.update(under("gradient", session.run(found, feeds)))
         arrays.update(under("forward", changed(start, variable_values(session, module))))
-        session.run(updates, feeds)
+        session.run(update, feeds)
         arrays.update(under("update", changed(start, variable_values(session, module))))
         losses = []
         for _ in range(request["steps"]):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.attrs import type_attr
+from bridge.graph import Graph
 from bridge.passes import Pass
 from bridge.proto import tf_pb
 from tests.clients.tf1 import Tf1Client
@@ -41,8 +42,8 @@ def call_in_tf1(
 
     The outputs are fetched together with the update ops, after these: they must not see them.
     """
-    source = tf_pb.GraphDef.FromString(tf1_graph_def(flat.graph))
-    graph = type(flat.graph)(source.node, flat.graph.ops, source.library.function)
+    source = tf_pb.GraphDef.FromString(tf1_graph_def(flat))
+    graph = Graph(source.node, flat.graph.ops, source.library.function)
     updates = [f"^{name}" for name in flat.variant.update_ops.values()]
     outputs = []
     for endpoint in flat.signature.outputs.values():
@@ -64,7 +65,9 @@ def call_in_tf1(
         f"{endpoint.components[0].name.removesuffix(':0')}:0": tensor.numpy()
         for endpoint, tensor in zip(flat.signature.inputs.values(), flat.inputs, strict=True)
     }
-    data = tf1_graph_def(graph)
+    del source.node[:]
+    source.node.extend(graph.nodes.values())
+    data = source.SerializeToString()
     steps = [flat.initializers] if flat.initializers else []
     steps += [list(flat.variant.update_ops.values())] * calls if updates else []
     found, _ = tf1.run_graph(data, feeds, outputs, steps=steps)

@@ -1,0 +1,88 @@
+"""The body of a function as a graph, so that passes need not know how bodies name tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.attrs import shape_attr, type_attr
+from bridge.errors import MalformedError
+from bridge.function_body import FunctionArg, build_function
+from bridge.graph import Graph, Tensor
+from bridge.inline import flat_output
+from bridge.model import Shape, shape_from_proto
+from bridge.proto import tf_pb
+
+
+@dataclass
+class Body:
+    """A function whose arguments are Placeholders, and whose tensors are named as in a graph.
+
+    Attributes:
+      name: name of the function.
+      graph: its nodes, and the function library that it belongs to.
+      args: its arguments; the Placeholder of each has its name.
+      outputs: name and tensor of each output.
+      controls: the nodes that run even if no output needs them.
+    """
+
+    name: str
+    graph: Graph
+    args: list[FunctionArg]
+    outputs: list[tuple[str, Tensor]]
+    controls: list[str]
+
+    def close(self) -> tf_pb.FunctionDef:
+        """Returns the function as its graph, outputs and controls are now."""
+        arguments = {arg.name for arg in self.args}
+        return build_function(
+            self.graph,
+            self.name,
+            [name for name in self.graph.nodes if name not in arguments],
+            self.args,
+            outputs=self.outputs,
+            control_outputs=self.controls,
+        )
+
+
+def open_body(graph: Graph, name: str) -> Body:
+    """Returns a copy of a function of a graph's library.
+
+    Raises:
+      MalformedError: the body names a tensor that it does not have.
+    """
+    function = graph.functions[name]
+    body = Graph([], graph.ops, graph.functions.values(), where=graph.where)
+    args: list[FunctionArg] = []
+    for position, arg in enumerate(function.signature.input_arg):
+        shape = _static_shape(function, position)
+        body.add("Placeholder", arg.name, dtype=type_attr(arg.type), shape=shape_attr(shape))
+        handle_data = tuple(arg.handle_data)
+        args.append(FunctionArg(arg.name, (Tensor(arg.name, 0),), arg.type, shape, handle_data))
+    originals = {node.name: node for node in function.node_def}
+
+    def tensor(text: str) -> Tensor:
+        if ":" not in text:
+            return Tensor(text, 0)
+        source, output, number = text.split(":")
+        if source not in originals:
+            raise MalformedError(
+                f"function {name!r} reads {text!r}, which it does not have", where=graph.at(source)
+            )
+        return Tensor(source, flat_output(body, originals[source], output, int(number)))
+
+    for original in originals.values():
+        node = tf_pb.NodeDef()
+        node.CopyFrom(original)
+        node.input[:] = [t if t.startswith("^") else str(tensor(t)) for t in original.input]
+        body.nodes[node.name] = node
+    signature = function.signature
+    outputs = [(arg.name, tensor(function.ret[arg.name])) for arg in signature.output_arg]
+    controls = [function.control_ret[control] for control in signature.control_output]
+    return Body(name, body, args, outputs, list(dict.fromkeys(controls)))
+
+
+def _static_shape(function: tf_pb.FunctionDef, position: int) -> Shape:
+    if position not in function.arg_attr:
+        return None
+    shapes = function.arg_attr[position].attr["_output_shapes"].list.shape
+    return shape_from_proto(shapes[0]) if shapes else None

@@ -1,0 +1,367 @@
+"""Functional control flow runs, and is differentiated, as v1 control flow in TensorFlow 1.15."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.passes.forward_identities import ForwardIdentities
+from bridge.passes.lower_control_flow import LowerControlFlow
+from bridge.passes.prune import Prune
+from bridge.passes.random_ops import RandomOps
+from bridge.passes.separate_updates import SeparateUpdates
+from bridge.proto import tf_pb
+from tests.clients.tf1 import tf1_environ
+from tests.passes.flat_graphs import FlatFunction, assert_close, in_tf2, tf1_graph_def
+from tests.passes.stateful import rewritten
+
+pytestmark = pytest.mark.tf2
+
+X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], np.float32)
+W = np.array([[0.3, -0.2, 0.1], [0.5, 0.7, -0.6], [-0.4, 0.1, 0.2]], np.float32)
+
+
+def one_branch(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    return lambda x: tf.cond(tf.reduce_sum(x) > 0.0, lambda: tf.matmul(x, w), lambda: x * 2.0)
+
+
+def other_branch(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        both = tf.cond(
+            tf.reduce_sum(x) < 0.0,
+            lambda: (tf.matmul(x, w), x, tf.constant(1.0)),
+            lambda: (x * b, x, tf.reduce_sum(x)),
+        )
+        return both[0] + both[1], both[2]
+
+    return call
+
+
+def nested_branches(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def inner(x: Any, scale: float) -> Any:
+        return tf.cond(x[0, 1] > 0.0, lambda: x * b * scale, lambda: tf.matmul(x, w) * scale)
+
+    def call(x: Any) -> Any:
+        return tf.cond(
+            x[0, 0] > 0.0, lambda: inner(x, 2.0) + b, lambda: tf.sin(inner(tf.matmul(x, w), 3.0))
+        )
+
+    return call
+
+
+def case(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        return [
+            tf.switch_case(
+                tf.cast(x[0, 0], tf.int32) + shift,
+                [lambda: tf.matmul(x, w), lambda: x * b, lambda: tf.sin(x) + b, lambda: x],
+            )
+            for shift in (-1, 0, 1, 7)
+        ]
+
+    return call
+
+
+def loop(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        i, y = tf.while_loop(
+            lambda i, y: i < 4, lambda i, y: (i + 1, tf.tanh(tf.matmul(y, w) + b)), (0, x)
+        )
+        return y, tf.cast(i, tf.float32)
+
+    return call
+
+
+def loop_of_data(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        total = tf.zeros_like(x)
+        while tf.reduce_sum(total) < 20.0:
+            total += tf.nn.softplus(tf.matmul(x, w)) + 0.5
+        return total
+
+    return call
+
+
+def loop_with_branch(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        for i in tf.range(5):
+            if i % 2 == 0:
+                x = tf.tanh(tf.matmul(x, w))
+            else:
+                x = x * b + tf.cast(i, tf.float32)
+        return x
+
+    return call
+
+
+def branch_with_loop(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        if x[0, 0] > 0.0:
+            for _ in tf.range(3):
+                x = tf.tanh(tf.matmul(x, w))
+        else:
+            x = x * b
+        return x
+
+    return call
+
+
+def nested_loops(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        y = x
+        for i in tf.range(3):
+            z = tf.ones_like(x) * 0.1
+            for _ in tf.range(i + 1):
+                z = tf.sin(tf.matmul(z, w) + y)
+            y = y * 0.5 + z * b
+        return y
+
+    return call
+
+
+def map_fn(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        mapped = tf.map_fn(lambda row: tf.linalg.matvec(w, row) * b, x)
+        scanned = tf.scan(lambda a, row: tf.tanh(a + row * b), x)
+        return mapped, scanned
+
+    return call
+
+
+def growing_array(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=[None, 3])
+        for i in tf.range(4):
+            x = tf.tanh(tf.matmul(x, w))
+            array = array.write(i, x)
+        return array.stack(), array.read(2), array.gather([3, 1]), array.concat()
+
+    return call
+
+
+def array_in_branches(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 3, element_shape=[None, 3])
+        for i in tf.range(3):
+            if i == 1:
+                array = array.write(i, x * b)
+            else:
+                array = array.write(i, tf.matmul(x, w))
+        return array.stack()
+
+    return call
+
+
+def recurrent(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layer = keras.layers.LSTM(4, return_sequences=True)
+    layer.build([None, 2, 3])
+    gru = keras.layers.GRU(3, go_backwards=True)
+    gru.build([None, 2, 4])
+    return lambda x: gru(layer(tf.stack([x, tf.matmul(x, w)], 1)))
+
+
+def tf_keras_recurrent(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(1)
+    cell = tf_keras.layers.SimpleRNNCell(4)
+    layer = tf_keras.layers.Bidirectional(tf_keras.layers.RNN(cell, return_sequences=True))
+    layer(tf.zeros([1, 2, 3]))
+    return lambda x: layer(tf.stack([x, tf.matmul(x, w)], 1))
+
+
+def embedding(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        y = x
+        for i in tf.range(3):
+            y += tf.nn.embedding_lookup(w, [i, 0]) * b
+        return tf.cond(x[0, 0] > 0.0, lambda: y * tf.gather(w, [1, 1]), lambda: y)
+
+    return call
+
+
+def guarded(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        tf.debugging.assert_less(tf.reduce_max(x), 5.0)
+        for i in tf.range(3):
+            tf.debugging.assert_less(i, 4)
+            x = tf.matmul(x, w)
+        return x
+
+    return call
+
+
+def no_iteration(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        for i in tf.range(tf.cast(x[0, 0], tf.int32) - 1):
+            x = tf.matmul(x, w) + tf.cast(i, tf.float32)
+        return x
+
+    return call
+
+
+CASES = {
+    function.__name__: function
+    for function in (
+        one_branch,
+        other_branch,
+        nested_branches,
+        case,
+        loop,
+        loop_of_data,
+        loop_with_branch,
+        branch_with_loop,
+        nested_loops,
+        map_fn,
+        growing_array,
+        array_in_branches,
+        recurrent,
+        tf_keras_recurrent,
+        embedding,
+        guarded,
+        no_iteration,
+    )
+}
+
+CLIENT = """
+import json, sys, traceback
+import numpy as np
+import tensorflow as tf
+
+for path in sys.argv[1:]:
+    facts = json.load(open(path + ".json"))
+    meta_graph = tf.MetaGraphDef()
+    meta_graph.ParseFromString(open(path + ".pb", "rb").read())
+    arrays = dict(np.load(path + ".npz"))
+    results = {}
+    try:
+        for scope in ("a", "b/c"):
+            with tf.Graph().as_default() as graph, tf.Session() as session:
+                x = tf.placeholder(tf.float32, [None, 3])
+                # Once more beside it: frames and contexts must not get mixed up.
+                for prefix in ("first", scope):
+                    tf.train.import_meta_graph(
+                        meta_graph, import_scope=prefix, input_map={facts["input"]: x}
+                    )
+                tensors = [graph.get_tensor_by_name(scope + "/" + n) for n in facts["outputs"]]
+                sources = [graph.get_tensor_by_name(scope + "/" + n) for n in facts["sources"]]
+                loss = tf.add_n([
+                    tf.reduce_sum(t * arrays["weight%d" % i]) for i, t in enumerate(tensors)
+                ])
+                session.run([scope + "/" + name for name in facts["initializers"]])
+                found = tf.gradients(loss, [x, *sources])
+                feed = {x: arrays["x"]}
+                fetches = {"output%d" % i: value for i, value in enumerate(tensors)}
+                for i, value in enumerate(found):
+                    if value is not None:
+                        fetches["gradient%d" % i] = tf.convert_to_tensor(value)
+                for name, value in session.run(fetches, feed).items():
+                    results[scope + "|" + name] = value
+    except Exception:
+        results = {"error": np.array(traceback.format_exc())}
+    np.savez(path + ".out.npz", **results)
+"""
+
+
+def lowered(make: Callable[[Any, Any, Any], Callable[..., Any]]) -> FlatFunction:
+    import tensorflow as tf
+
+    w, b = tf.Variable(W), tf.Variable([0.5, -1.5, 2.0])
+    passes = [
+        RandomOps(),
+        SeparateUpdates(),
+        ForwardIdentities(),
+        Prune(),
+        LowerControlFlow(),
+    ]
+    return rewritten(make(tf, w, b), X, passes=passes)
+
+
+@pytest.fixture(scope="module")
+def results(
+    tf1_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[FlatFunction, dict[str, Any], Any]]:
+    """What TensorFlow 1.15 made of all cases: one process for all of them."""
+    folder = tmp_path_factory.mktemp("cases")
+    random = np.random.default_rng(8)
+    found: dict[str, Any] = {}
+    for name, make in CASES.items():
+        flat = lowered(make)
+
+        def weigh(outputs: Any) -> Any:
+            return [random.normal(size=output.shape).astype(np.float32) for output in outputs]
+
+        outputs, gradients, weights = in_tf2(flat, weigh)
+        write_meta_graph(flat, folder / name)
+        assert weights is not None
+        np.savez(folder / f"{name}.npz", x=X, **{f"weight{i}": w for i, w in enumerate(weights)})
+        found[name] = flat, outputs, gradients
+    program = folder / "client.py"
+    program.write_text(CLIENT, encoding="utf-8")
+    command = [tf1_python, "-W", "ignore", program, *(folder / name for name in CASES)]
+    subprocess.run(command, check=True, env=tf1_environ(), capture_output=True)
+    return {
+        name: (*entry, dict(np.load(folder / f"{name}.out.npz"))) for name, entry in found.items()
+    }
+
+
+def write_meta_graph(flat: FlatFunction, path: Path) -> None:
+    meta_graph = tf_pb.MetaGraphDef()
+    meta_graph.graph_def.ParseFromString(tf1_graph_def(flat))
+    for key, contexts in (
+        ("cond_context", flat.variant.cond_contexts),
+        ("while_context", flat.variant.while_contexts),
+    ):
+        if contexts:
+            values = [context.SerializeToString() for context in contexts]
+            meta_graph.collection_def[key].bytes_list.value.extend(values)
+    path.with_suffix(".pb").write_bytes(meta_graph.SerializeToString())
+    (source,) = flat.signature.input_tensors()
+    full = [name if ":" in name else f"{name}:0" for name in flat.signature.output_tensors()]
+    facts = {
+        "input": source.removesuffix(":0") + ":0",
+        "outputs": full,
+        "sources": [f"{name}:0" for name in flat.variant.trainable_variables],
+        "initializers": flat.initializers,
+    }
+    path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+@pytest.mark.parametrize("scope", ["a", "b/c"])
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_and_gradients_are_those_of_tensorflow_2(
+    results: dict[str, Any], name: str, scope: str
+) -> None:
+    flat, outputs, gradients, found = results[name]
+    assert "error" not in found, str(found["error"])
+    for i, expected in enumerate(outputs):
+        assert_close(found[f"{scope}|output{i}"], expected, 1e-5, f"output {i}")
+    (source,) = flat.signature.input_tensors()
+    sources = [source.removesuffix(":0") + ":0"]
+    sources += [f"{variable}:0" for variable in flat.variant.trainable_variables]
+    by_name = {key.removesuffix(":0") + ":0": value for key, value in gradients.items()}
+    for i, tensor in enumerate(sources):
+        key = f"{scope}|gradient{i}"
+        assert (key in found) == (by_name[tensor] is not None), tensor
+        if key in found:
+            assert_close(found[key], by_name[tensor], 1e-4, f"gradient by {tensor}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_functional_control_flow_is_left(results: dict[str, Any], name: str) -> None:
+    flat = results[name][0]
+    assert not flat.graph.functions
+    assert (
+        not {"If", "Case", "While", "StatelessIf", "StatelessCase", "StatelessWhile"} & flat.ops()
+    )
+    assert not any(op.startswith("TensorList") for op in flat.ops())
+    assert {"Merge", "Switch"} <= flat.ops()
