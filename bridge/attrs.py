@@ -6,10 +6,14 @@ its kinds, and is named after it.
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterable, Sequence
 
-from bridge.model import Shape, shape_to_proto
+from bridge.model import Shape, shape_from_proto, shape_to_proto
 from bridge.proto import tf_pb
+
+_MAX_INTS = 1 << 16
 
 HandleData = tuple[tf_pb.ResourceHandleProto.DtypeAndShape, ...]
 """What a resource handle points to: one dtype and shape for a variable, nothing if unknown."""
@@ -70,6 +74,27 @@ def ints_tensor_attr(dtype: int, values: int | Sequence[int]) -> tf_pb.AttrValue
     proto.dtype = dtype  # type: ignore[assignment]
     (proto.int64_val if dtype == tf_pb.DT_INT64 else proto.int_val).extend(numbers)
     return tf_pb.AttrValue(tensor=proto)
+
+
+def ints_of(tensor: tf_pb.TensorProto) -> list[int] | None:
+    """Returns the elements of an int32 or int64 tensor, flat; None for anything else.
+
+    A tensor may leave out elements at its end that repeat the last one, or are all zero
+    (tensorflow/core/framework/tensor.cc, FromProtoField). None too for one of many elements.
+    """
+    layout = {tf_pb.DT_INT32: "<i", tf_pb.DT_INT64: "<q"}.get(tensor.dtype)
+    shape = shape_from_proto(tensor.tensor_shape)
+    if layout is None or shape is None or None in shape:
+        return None
+    count = math.prod(size for size in shape if size is not None)
+    if count > _MAX_INTS:
+        return None
+    if tensor.tensor_content:
+        if len(tensor.tensor_content) != count * struct.calcsize(layout):
+            return None
+        return [number for (number,) in struct.iter_unpack(layout, tensor.tensor_content)]
+    numbers = list(tensor.int_val if tensor.dtype == tf_pb.DT_INT32 else tensor.int64_val)
+    return (numbers + (numbers[-1:] or [0]) * (count - len(numbers)))[:count]
 
 
 def strings_tensor_attr(values: bytes | Sequence[bytes]) -> tf_pb.AttrValue:

@@ -398,4 +398,6 @@ class Graph:
         for value in node.attr.values():
             if value.HasField("func"):
                 yield value.func.name
-            yield from (func.name for func in value.list.func)
+            elif value.HasField("list"):
+                for func in value.list.func:
+                    yield func.name

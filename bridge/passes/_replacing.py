@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from bridge.attrs import int_attr, ints_tensor_attr, type_attr
+from bridge.attrs import int_attr, ints_of, ints_tensor_attr, type_attr
 from bridge.errors import Where
 from bridge.graph import Graph, OutputArg, Tensor, parse_tensor
 from bridge.model import Shape, Variant, shape_from_proto, shape_to_proto
@@ -148,15 +147,9 @@ class Replacement:
         if node is None or node.op != "Const":
             return None
         value = self._graph.attr(node, "value").tensor
-        shape = shape_from_proto(value.tensor_shape)
-        if value.dtype != tf_pb.DT_INT32 or shape is None or len(shape) > 1 or None in shape:
+        if value.dtype != tf_pb.DT_INT32 or len(value.tensor_shape.dim) > 1:
             return None
-        count = (shape[0] or 0) if shape else 1
-        numbers = list(value.int_val)
-        if value.tensor_content:
-            numbers = [number for (number,) in struct.iter_unpack("<i", value.tensor_content)]
-        # The last number stands for all that follow, and none at all for zeros.
-        return (numbers + [numbers[-1] if numbers else 0] * (count - len(numbers)))[:count]
+        return ints_of(value)
 
     # -- what comes --------------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ models are made of. Any other op gives an unknown shape, which is always right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-
+from bridge.attrs import ints_of
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape, shape_from_proto
 from bridge.passes._functions import handle_data
@@ -172,16 +172,7 @@ class ShapeReader:
             node = self._graph.nodes.get(parse_tensor(node.input[0]).node)
         if node is None or node.op != "Const":
             return None
-        proto = self._graph.attr(node, "value").tensor
-        wide = proto.dtype == tf_pb.DT_INT64
-        if not wide and proto.dtype != tf_pb.DT_INT32:
-            return None
-        if proto.tensor_content:
-            return [int(v) for v in np.frombuffer(proto.tensor_content, "<i8" if wide else "<i4")]
-        values = list(proto.int64_val if wide else proto.int_val)
-        size = int(np.prod([dim.size for dim in proto.tensor_shape.dim]))
-        # The last value stands for all that follow.
-        return (values + [values[-1]] * (size - len(values)))[:size] if values else None
+        return ints_of(self._graph.attr(node, "value").tensor)
 
     def _window(self, call: _Call) -> Shape:
         """Convolutions and pools."""
@@ -242,8 +233,8 @@ class ShapeReader:
             return None
         result: list[int | None] = [d if d >= 0 else None for d in wanted]
         if result.count(None) == 1 and call.shapes[0] is not None and None not in call.shapes[0]:
-            known = int(np.prod([d for d in result if d is not None]))
-            total = int(np.prod([d for d in call.shapes[0] if d is not None]))
+            known = math.prod(d for d in result if d is not None)
+            total = math.prod(d for d in call.shapes[0] if d is not None)
             if known > 0 and total % known == 0:
                 result[result.index(None)] = total // known
         return tuple(result)

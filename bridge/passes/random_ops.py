@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
-from bridge.attrs import ints_tensor_attr, type_attr
+from bridge.attrs import ints_of, ints_tensor_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Model, Variant
@@ -315,9 +315,8 @@ class _Draws:
         source = self.graph.nodes[parse_tensor(algorithm).node]
         if source.op in _MAKE_KEYS:
             return  # the device's own
-        value = source.attr["value"].tensor
-        numbers = list(value.int_val) or [int.from_bytes(value.tensor_content, "little")]
-        if source.op != "Const" or numbers[0] not in _PHILOX:
+        numbers = ints_of(source.attr["value"].tensor) if source.op == "Const" else None
+        if not numbers or numbers[0] not in _PHILOX:
             raise UnsupportedError(
                 f"op {node.op} runs another algorithm than Philox",
                 where=self.graph.at(node.name),

@@ -33,7 +33,7 @@ def batch_norm(
     channels = shape[CHANNELS[layout]]
     scale, offset, mean, variance = (
         tf.Variable(random.uniform(0.5, 1.5, channels).astype(np.float32), trainable=trainable)
-        for trainable in (True, True, False, False)
+        for trainable in (True, True, training, training)
     )
     nothing = training and factor == 1
 

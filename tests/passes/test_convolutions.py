@@ -102,7 +102,7 @@ def test_groups_keep_strides_and_explicit_paddings(tf1: Tf1Client) -> None:
 
 
 def test_groups_of_a_transposed_convolution(tf1: Tf1Client) -> None:
-    flat = transposed((3, 3, 3, 4), (2, 4, 5, 4), [8, 10, 6], strides=[1, 2, 2, 1])
+    flat = transposed((3, 3, 2, 6), (2, 4, 5, 6), [8, 10, 6], strides=[1, 2, 2, 1])
     # TensorFlow 2 has no gradient here.
     check_equal(tf1, flat.rewrite(*PASSES), gradients=False)
     assert "Split" in flat.ops()

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridge.errors import UnsupportedError
 from bridge.passes.forward_identities import ForwardIdentities
 from bridge.passes.lower_control_flow import LowerControlFlow
 from bridge.passes.prune import Prune
 from bridge.passes.random_ops import RandomOps
 from bridge.passes.separate_updates import SeparateUpdates
 from bridge.proto import tf_pb
-from tests.clients.tf1 import tf1_environ
-from tests.passes.flat_graphs import FlatFunction, assert_close, in_tf2, tf1_graph_def
-from tests.passes.stateful import rewritten
+from tests.clients.tf1 import Tf1Client, Tf1Error, tf1_environ
+from tests.passes.flat_graphs import FlatFunction, assert_close, in_tf1, in_tf2, tf1_graph_def
+from tests.passes.stateful import check_calls, rewritten
 
 pytestmark = pytest.mark.tf2
 
@@ -272,18 +273,14 @@ for path in sys.argv[1:]:
 """
 
 
+PASSES = (RandomOps(), SeparateUpdates(), ForwardIdentities(), Prune(), LowerControlFlow())
+
+
 def lowered(make: Callable[[Any, Any, Any], Callable[..., Any]]) -> FlatFunction:
     import tensorflow as tf
 
     w, b = tf.Variable(W), tf.Variable([0.5, -1.5, 2.0])
-    passes = [
-        RandomOps(),
-        SeparateUpdates(),
-        ForwardIdentities(),
-        Prune(),
-        LowerControlFlow(),
-    ]
-    return rewritten(make(tf, w, b), X, passes=passes)
+    return rewritten(make(tf, w, b), X, passes=PASSES)
 
 
 @pytest.fixture(scope="module")
@@ -365,3 +362,134 @@ def test_no_functional_control_flow_is_left(results: dict[str, Any], name: str) 
     )
     assert not any(op.startswith("TensorList") for op in flat.ops())
     assert {"Merge", "Switch"} <= flat.ops()
+
+
+def test_assertions_in_branches_and_loops_still_guard_the_output(tf1: Tf1Client) -> None:
+    import tensorflow as tf
+
+    flat = lowered(guarded)
+    flat.inputs = [tf.constant(X * 2.0)]
+    with pytest.raises(Tf1Error, match="assertion failed"):
+        in_tf1(tf1, flat)
+
+    def call(x: Any) -> Any:
+        for i in tf.range(4):
+            tf.debugging.assert_less(i, 3)
+        return x * 2.0
+
+    with pytest.raises(Tf1Error, match="assertion failed"):
+        in_tf1(tf1, rewritten(call, X, passes=PASSES))
+
+
+def update_in_branch(tf: Any) -> Callable[..., Any]:
+    seen = tf.Variable([0.0, 0.0, 0.0], trainable=False)
+    calls = tf.Variable(0.0, trainable=False)
+
+    def call(x: Any) -> Any:
+        calls.assign_add(1.0)
+        if tf.reduce_sum(x) > calls * 2.0:
+            seen.assign_add(tf.reduce_sum(x, 0) + seen)
+        return x * 2.0 + calls
+
+    return call
+
+
+def update_in_loop(tf: Any) -> Callable[..., Any]:
+    seen = tf.Variable([1.0, 2.0, 3.0], trainable=False)
+    last = tf.Variable(0.0, trainable=False)
+
+    def call(x: Any) -> Any:
+        for i in tf.range(12):
+            seen.assign(seen * 0.9 + x[0])
+            if i % 5 == 3:
+                last.assign(tf.reduce_sum(seen))
+        return x * 2.0
+
+    return call
+
+
+def update_after_branch(tf: Any) -> Callable[..., Any]:
+    seen = tf.Variable([1.0, 2.0, 3.0], trainable=False)
+
+    def call(x: Any) -> Any:
+        y = tf.cond(tf.reduce_sum(x) > 0.0, lambda: x * seen.read_value(), lambda: x)
+        seen.assign_add([1.0, 1.0, 1.0])
+        return y
+
+    return call
+
+
+@pytest.mark.parametrize("make", [update_in_branch, update_in_loop, update_after_branch])
+def test_an_update_op_that_is_a_branch_or_a_loop_does_what_it_did(
+    tf1: Tf1Client, make: Callable[[Any], Callable[..., Any]]
+) -> None:
+    import tensorflow as tf
+
+    flat = rewritten(make(tf), X, passes=PASSES)
+    assert not flat.graph.functions
+    check_calls(tf1, flat)
+
+
+def test_loops_of_a_variant_with_update_ops_run_many_iterations_at_a_time() -> None:
+    import tensorflow as tf
+
+    mean = tf.Variable(0.0, trainable=False)
+
+    def call(x: Any) -> Any:
+        x = tf.map_fn(tf.sin, x)
+        mean.assign(tf.reduce_mean(x))
+        return x
+
+    flat = rewritten(call, X, passes=PASSES)
+    enters = [node for node in flat.graph.nodes.values() if node.op == "Enter"]
+    assert {node.attr["parallel_iterations"].i for node in enters} == {10_000}
+    (context,) = flat.variant.while_contexts
+    assert context.parallel_iterations == 10_000
+
+
+def test_two_writes_that_start_from_one_list_are_refused() -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        raw = tf.raw_ops
+        items = raw.TensorListFromTensor(tensor=x, element_shape=[3])
+        first = raw.TensorListSetItem(input_handle=items, index=0, item=x[1])
+        second = raw.TensorListSetItem(input_handle=items, index=1, item=x[0])
+        stacks = [
+            raw.TensorListStack(input_handle=one, element_shape=[3], element_dtype=tf.float32)
+            for one in (first, second)
+        ]
+        return tf.cond(x[0, 0] > 0.0, lambda: stacks[0], lambda: stacks[1])
+
+    with pytest.raises(UnsupportedError, match="two writes to a list"):
+        rewritten(call, X, passes=PASSES)
+
+
+def test_two_lists_that_meet_are_refused() -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        arrays = [tf.TensorArray(tf.float32, 2, element_shape=[3]).unstack(x * i) for i in (1, 2)]
+        flow = tf.cond(x[0, 0] > 0.0, lambda: arrays[0].flow, lambda: arrays[1].flow)
+        return tf.raw_ops.TensorListStack(
+            input_handle=flow, element_shape=[3], element_dtype=tf.float32
+        )
+
+    with pytest.raises(UnsupportedError, match="two lists of tensors meet"):
+        rewritten(call, X, passes=PASSES)
+
+
+def test_a_list_that_is_pushed_to_is_refused() -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        raw = tf.raw_ops
+        items = raw.EmptyTensorList(
+            element_shape=[3], max_num_elements=-1, element_dtype=tf.float32
+        )
+        for i in tf.range(2):
+            items = raw.TensorListPushBack(input_handle=items, tensor=x[i])
+        return raw.TensorListStack(input_handle=items, element_shape=[3], element_dtype=tf.float32)
+
+    with pytest.raises(UnsupportedError, match="EmptyTensorList has no form"):
+        rewritten(call, X, passes=PASSES)
