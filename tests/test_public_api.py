@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import typing
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,10 @@ import pytest
 
 import bridge
 from bridge import cli
-from bridge.cli.to_saved_model import to_saved_model as command
-from bridge.convert import ToSavedModelOptions
+from bridge.cli.to_hub_module import to_hub_module
+from bridge.cli.to_saved_model import to_saved_model
+from bridge.convert import ToHubModuleOptions, ToSavedModelOptions
+from bridge.passes import ImageOptions
 from tests.conftest import TESTDATA
 
 try:
@@ -62,17 +65,40 @@ def test_the_version_is_that_of_the_distribution() -> None:
         assert "version" in project["dynamic"]
 
 
-def test_the_function_takes_the_options_of_the_dataclass() -> None:
-    parameters = inspect.signature(bridge.to_saved_model).parameters
+def _options(options: type) -> dict[str, object]:
+    return {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(options)
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [(bridge.to_saved_model, ToSavedModelOptions), (bridge.to_hub_module, ToHubModuleOptions)],
+)
+def test_the_function_takes_the_options_of_the_dataclass(
+    function: Callable[..., bridge.Report], options: type
+) -> None:
+    parameters = inspect.signature(function).parameters
     keywords = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    defaults = {field.name: field.default for field in fields(ToSavedModelOptions)}
+    defaults = _options(options)
+    if "images" in defaults:
+        del defaults["images"]
+        defaults |= _options(ImageOptions)
     assert set(keywords) == {*defaults, "progress"}
     for name, default in defaults.items():
-        assert keywords[name] == (() if default == frozenset() else default)
+        # What is a set or a mapping in the dataclass may be any of its kind, or nothing, here.
+        assert keywords[name] == default or (not keywords[name] and not default)
 
 
-def test_the_command_takes_the_options_of_the_function() -> None:
-    options = set(inspect.signature(bridge.to_saved_model).parameters) - {"progress"}
+@pytest.mark.parametrize(
+    ("function", "command"),
+    [(bridge.to_saved_model, to_saved_model), (bridge.to_hub_module, to_hub_module)],
+)
+def test_the_command_takes_the_options_of_the_function(
+    function: Callable[..., bridge.Report], command: Callable[..., None]
+) -> None:
+    options = set(inspect.signature(function).parameters) - {"progress"}
     given = set(inspect.signature(command).parameters) - {"as_json", "quiet"}
     assert {"allow_ops" if name == "allow_op" else name for name in given} == options
 
@@ -91,6 +117,11 @@ def test_annotations_can_be_resolved() -> None:
         ("from bridge.cli import main; main(['to-saved-model', 'absent', 'x'])", None),
         ("from bridge.cli import main; main(['to-saved-model', {module!r}, {out!r}])", None),
         ("import bridge; bridge.to_saved_model({module!r}, {out!r})", None),
+        (
+            "import bridge; bridge.to_saved_model({module!r}, {out!r}); "
+            "bridge.to_hub_module({out!r}, {out!r} + '2')",
+            None,
+        ),
     ],
 )
 def test_nothing_heavy_is_imported(lines: str, allowed: set[str] | None, tmp_path: Path) -> None:
