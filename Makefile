@@ -22,17 +22,21 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_inf
 help: ## Say what there is
 	@echo "hubbridge: TF1 Hub modules to TF2 SavedModels and back"
 	@echo
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "The first run makes the environments it needs: a few minutes, about 3 GB."
 
 .PHONY: demo
-demo: $(READY) ## Show what hubbridge does, on a small module
+demo: $(READY) ## Show what hubbridge does, on a small module, there and back
 	@$(PY) examples/demo.py
 
 .PHONY: test
 test: $(READY) tf1 ## Run the tests, against the real TensorFlow 1.15 where Python 3.7 is found
 	@$(PY) -m pytest
+
+.PHONY: test-networks
+test-networks: $(READY) tf1 ## Take the networks of Keras to TensorFlow 1.15 (under an hour)
+	@$(PY) -m tests.networks --markdown docs/networks.md
 
 .PHONY: lint
 lint: $(READY) ## Check style, format and types

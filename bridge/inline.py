@@ -6,8 +6,8 @@ The inverse of `bridge.function_body`: where that one cuts nodes out of a graph 
 
 from __future__ import annotations
 
-import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -22,10 +22,25 @@ MAX_NODES = 500_000
 MAX_BYTES = 1 << 32
 """So many bytes may all nodes have: each call of a function copies its constants."""
 
+MAX_DEPTH = 40
+"""Conditionals and loops may be nested so deep: protobuf reads no more than 100 levels, and the
+contexts of v1 control flow take two for each."""
+
 MAX_CONTROL_EDGES = 4_000_000
 """So many may calls leave: what waits for a call waits for all that the function must run."""
 
+ENTRY = "_hubbridge_entry"
+"""An attribute of calls that each stand for one call of the source by its user."""
+
 _PLAIN_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
+
+
+def node_name(name: str) -> str:
+    """Returns the nearest name that a node may have in every release of TensorFlow.
+
+    `>` is newer than 1.15 (IsValidOpName in tensorflow/core/framework/node_def_util.cc).
+    """
+    return re.sub(r"[^A-Za-z0-9_./-]", "_", name)
 
 
 def called_body(graph: Graph, node: tf_pb.NodeDef) -> tf_pb.FunctionDef | None:
@@ -115,11 +130,19 @@ class Body:
 
 
 class _Size(NamedTuple):
-    """What nodes become: so many nodes, names of nodes with those among their inputs, bytes."""
+    """What nodes become where every function that they refer to takes the place of its node.
+
+    Attributes:
+      nodes: so many nodes.
+      names: so many names of nodes, with those among the inputs.
+      bytes: the bytes of all.
+      depth: how deep conditionals and loops are nested.
+    """
 
     nodes: int
     names: int
     bytes: int
+    depth: int
 
 
 _Calls = list[tuple[tf_pb.NodeDef, list[str]]]
@@ -127,38 +150,35 @@ _Calls = list[tuple[tf_pb.NodeDef, list[str]]]
 
 
 def check_size(graph: Graph) -> None:
-    """Refuses functions whose nodes would be too many, or too large, once all calls are inlined.
+    """Refuses functions whose nodes would be too many, too large or nested too deep.
 
-    They are counted without being made.
+    They are counted as if all were inlined, those of conditionals and loops too, without being
+    made.
 
     Raises:
-      MalformedError: they would.
+      MalformedError: they would be more than MAX_NODES, or larger than MAX_BYTES.
+      UnsupportedError: they would be nested deeper than MAX_DEPTH.
     """
     calls = {name: _calls(graph, one.node_def) for name, one in graph.functions.items()}
-    top = _calls(graph, graph.nodes.values())
     sizes: dict[str, _Size] = {}
     for name in _callees_first(calls):
         function = graph.functions[name]
-        own = _Size(
-            len(function.node_def),
-            sum(1 + len(node.input) for node in function.node_def),
-            function.ByteSize(),
-        )
+        names = sum(1 + len(node.input) for node in function.node_def)
+        own = _Size(len(function.node_def), names, function.ByteSize(), 0)
         sizes[name] = _size(own, calls[name], graph, sizes)
-    flat = [_size(_Size(len(graph.nodes), 0, 0), top, graph, sizes)]
-    bodies = {
-        name
-        for node, called in itertools.chain(top, *calls.values())
-        if called_body(graph, node) is None
-        for name in called
-    }
-    flat += [sizes[name] for name in bodies]
-    nodes, size = sum(one.nodes for one in flat), sum(one.bytes for one in flat)
-    if nodes > MAX_NODES or size > MAX_BYTES:
-        what = f"{MAX_NODES} nodes" if nodes > MAX_NODES else f"{MAX_BYTES} bytes"
+    top = _calls(graph, graph.nodes.values())
+    size = _size(_Size(len(graph.nodes), 0, 0, 0), top, graph, sizes)
+    if size.nodes > MAX_NODES or size.bytes > MAX_BYTES:
+        what = f"{MAX_NODES} nodes" if size.nodes > MAX_NODES else f"{MAX_BYTES} bytes"
         raise MalformedError(
             f"its functions call one another so often that the graph would have over {what}",
             where=graph.where,
+        )
+    if size.depth > MAX_DEPTH:
+        raise UnsupportedError(
+            f"its conditionals and loops are nested {size.depth} deep, {MAX_DEPTH} is the most",
+            where=graph.where,
+            hint="write a chain of conditionals as tf.switch_case, and save the model again",
         )
 
 
@@ -183,15 +203,16 @@ def _callees_first(calls: Mapping[str, _Calls]) -> list[str]:
 
 
 def _size(own: _Size, calls: _Calls, graph: Graph, sizes: Mapping[str, _Size]) -> _Size:
-    nodes, names, size = own
+    nodes, names, size, depth = own
     for node, called in calls:
-        if node.op in CONDITIONALS or called_body(graph, node) is not None:
-            # Of an If, the branch that a known predicate takes.
-            nodes += max(sizes[name].nodes for name in called)
-            names += max(sizes[name].names for name in called)
-            scope = len(_scope(node.name))
-            size += max(sizes[name].bytes + sizes[name].names * scope for name in called)
-    return _Size(nodes, names, size)
+        scope = len(_scope(node.name))
+        level = 0 if called_body(graph, node) is not None else 1
+        for one in (sizes[name] for name in called):
+            nodes += one.nodes
+            names += one.names
+            size += one.bytes + one.names * scope
+            depth = max(depth, one.depth + level)
+    return _Size(nodes, names, size, depth)
 
 
 class Inliner:
@@ -200,11 +221,17 @@ class Inliner:
     A call's outputs become the tensors that the function returns. What must run before the call
     runs before each node of the body that touches state, and what must run after it runs after the
     function's control outputs. An If whose predicate is a Const is a call of the branch it takes.
+
+    Two entries, calls with the attribute ENTRY, often call the same function with the same inputs:
+    `default` and the signature that it is. Of such calls one is made, so that a client that asks
+    for both gets one dropout and one update. Calls that one entry makes stay apart.
     """
 
     def __init__(self, graph: Graph):
         """Takes the graph; `run` changes it."""
         self._graph = graph
+        self._made: dict[tuple[str, ...], list[str]] = {}
+        self._repeated: Counter[tuple[str, ...]] = Counter()
         self._taken = set(graph.nodes)
         self._suffixes: dict[str, int] = {}
         self._outputs: dict[Tensor, str] = {}
@@ -224,17 +251,22 @@ class Inliner:
         self._note_booleans(originals)
         result: dict[str, tf_pb.NodeDef] = {}
         count = 0
+        entry = ""
         stack: list[Iterator[tf_pb.NodeDef]] = [iter(originals)]
         while stack:
             node = next(stack[-1], None)
             if node is None:
                 stack.pop()
                 continue
+            if len(stack) == 1:
+                entry = node.name if ENTRY in node.attr else ""
             body = self._body(node)
             if body is None:
                 result[node.name] = node
                 continue
             count += 1
+            if entry and self._is_made(node, body, entry):
+                continue
             nodes = self._instantiate(node, body)
             self._note_booleans(nodes)
             stack.append(iter(nodes))
@@ -282,12 +314,30 @@ class Inliner:
                 return _function(self._graph, node, "then_branch" if value else "else_branch")
         return called_body(self._graph, node)
 
+    def _is_made(self, call: tf_pb.NodeDef, body: tf_pb.FunctionDef, entry: str) -> bool:
+        """Lets a call be the same one of another entry, if there is one."""
+        inputs = (
+            n if n.startswith("^") else str(parse_tensor(self.resolve(n))) for n in call.input
+        )
+        key = (body.signature.name, *inputs)
+        made = self._made.setdefault(key, [])
+        position = self._repeated[(entry, *key)]
+        self._repeated[(entry, *key)] += 1
+        if position == len(made):
+            made.append(call.name)
+            return False
+        first = made[position]
+        for number in range(len(body.signature.output_arg)):
+            self._outputs[Tensor(call.name, number)] = str(Tensor(first, number))
+        self._controls[call.name] = [first]
+        return True
+
     # -- bodies ------------------------------------------------------------------------------
 
     def _instantiate(self, call: tf_pb.NodeDef, body: tf_pb.FunctionDef) -> list[tf_pb.NodeDef]:
         """Returns the nodes of a body, named and connected for one call of it."""
         prefix = _scope(call.name)
-        names = {node.name: self._new_name(prefix + node.name) for node in body.node_def}
+        names = {node.name: self._new_name(prefix + node_name(node.name)) for node in body.node_def}
         inner = Body(self._graph, body, self._arguments(call, body), names)
         nodes = list(inner.nodes())
         before = [text for text in call.input if text.startswith("^")]

@@ -1,9 +1,10 @@
-"""Converts a genuine TF1 Hub module, classifies real images with the result and fine-tunes it.
+"""Converts a genuine TF1 Hub module, uses and fine-tunes the result, and makes it a module again.
 
     python examples/demo.py
 
 The exit status is 1 unless every image is classified right, the outputs are those that TensorFlow
-1.15 computed, and fine-tuning teaches the model what it did not know.
+1.15 computed, fine-tuning teaches the model what it did not know, and the module that comes back is
+the one that went in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 import bridge
+from bridge.hub_module import read_hub_module
+from bridge.report import Report
+from bridge.tensor_info import describe
+from tests.clients.tf1 import Tf1Client, Tf1Error, find_tf1_python
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = Path("testdata/modules/digits")
 SAVED_MODEL = Path("build/demo/digits")
+MODULE_AGAIN = Path("build/demo/module")
 IMAGES = Path("testdata/images/digits")
 GOLDEN = Path("testdata/golden/digits.npz")
 EPOCHS = 6
@@ -46,9 +53,13 @@ def main() -> int:
     os.chdir(ROOT)
     try:
         convert()
-        tf = import_tensorflow()
-        classify(tf)
-        fine_tune()
+        with legacy_client() as legacy:
+            tf = import_tensorflow()
+            classify(tf)
+            fine_tune()
+            convert_back()
+            compare_modules()
+            compare_in_tensorflow_1(legacy)
     except DemoError as error:
         console.print(f"[bold red]error:[/] {error}")
         return 1
@@ -56,8 +67,28 @@ def main() -> int:
     return 0
 
 
+@contextlib.contextmanager
+def legacy_client() -> Iterator[Future[Tf1Client] | None]:
+    """Starts TensorFlow 1.15, where there is one, beside all else: it takes some seconds."""
+    python = find_tf1_python()
+    if python is None:
+        yield None
+        return
+
+    def start() -> Tf1Client:
+        client.ping()
+        return client
+
+    with Tf1Client(python) as client, ThreadPoolExecutor(1) as pool:
+        yield pool.submit(start)
+
+
 def title(text: str) -> None:
     console.print(f"\n[bold cyan]{text}[/]")
+
+
+def say_command(command: str) -> None:
+    console.print(f"   [dim]$[/] {command}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -77,7 +108,7 @@ def quiet_stderr() -> Iterator[None]:
 
 def convert() -> None:
     title("1. Convert a module that TensorFlow 1.15 wrote")
-    console.print(f"   [dim]$[/] hubbridge to-saved-model {MODULE} {SAVED_MODEL}")
+    say_command(f"hubbridge to-saved-model {MODULE} {SAVED_MODEL}")
     start = time.monotonic()
     report = bridge.to_saved_model(MODULE, SAVED_MODEL, overwrite=True)
     seconds = time.monotonic() - start
@@ -144,6 +175,7 @@ def fine_tune() -> None:
     with quiet_stderr():
         import tensorflow_hub as hub
         import tf_keras
+
     title("3. Fine-tune it with hub.KerasLayer: white on black becomes black on white")
     sys.path.insert(0, "testdata")
     import digits_data
@@ -176,12 +208,79 @@ def fine_tune() -> None:
         raise DemoError("fine-tuning did not teach the model anything")
 
 
+def convert_back() -> None:
+    title("4. Make it a TF1 Hub module again")
+    say_command(f"hubbridge to-hub-module {SAVED_MODEL} {MODULE_AGAIN}")
+    start = time.monotonic()
+    kept = bridge.to_hub_module(SAVED_MODEL, MODULE_AGAIN, overwrite=True).kept
+    seconds = time.monotonic() - start
+    console.print(
+        f"   {kept.variants} graph variants, {kept.variables} variables and {kept.update_ops} "
+        f"update ops in [bold]{seconds:.2f} s[/]"
+    )
+
+
+def compare_modules() -> None:
+    """Compares what the modules say of themselves, and their variables, byte for byte."""
+    before, after = (facts_of(directory) for directory in (MODULE, MODULE_AGAIN))
+    for what, wanted in before.items():
+        if after[what] != wanted:
+            raise DemoError(f"the module that came back has other {what}")
+        console.print(f"   [green]✓[/] the same {what}")
+
+
+def facts_of(directory: Path) -> dict[str, Any]:
+    """Returns what a module is, by what to call it."""
+    model = read_hub_module(directory, Report(str(directory), None, ""))
+    shards = [shard.read_bytes() for shard in model.shards]
+    variants = model.variants.items()
+    signatures = {
+        (tags, name): (describe(signature.inputs), describe(signature.outputs))
+        for tags, variant in variants
+        for name, signature in variant.signatures.items()
+    }
+    values = {
+        name: (v.dtype, v.shape, shards[v.data.shard][v.data.offset : v.data.offset + v.data.size])
+        for name, v in model.variables.items()
+    }
+    return {
+        f"{len(signatures)} signatures, with all names and shapes": signatures,
+        "attachments": {tags: variant.attachments for tags, variant in variants},
+        f"{len(values)} variables, byte for byte": values,
+    }
+
+
+def compare_in_tensorflow_1(legacy: Future[Tf1Client] | None) -> None:
+    """Lets TensorFlow 1.15 run both modules, where there is one."""
+    if legacy is None:
+        console.print(
+            "   [dim]No TensorFlow 1.15 here to run both: python tools/tf1_env.py makes one[/]"
+        )
+        return
+    with np.load(GOLDEN) as golden:
+        inputs = {"images": golden["|default|in|images"]}
+    with console.status("Waiting for TensorFlow 1.15"):
+        try:
+            client = legacy.result()
+        except (OSError, Tf1Error):
+            console.print("   [dim]TensorFlow 1.15 does not start here, so nobody ran both[/]")
+            return
+        version = client.ping()["tensorflow"]
+        one, other = (client.hub_apply(path, inputs) for path in (MODULE, MODULE_AGAIN))
+    difference = max(float(np.abs(one[key] - other[key]).max()) for key in one)
+    if not difference <= TOLERANCE:
+        raise DemoError(f"TensorFlow {version} computes other outputs, by up to {difference:.1e}")
+    same = "the same outputs" if difference == 0 else f"the same outputs within {difference:.0e}"
+    console.print(f"   [green]✓[/] {same} in TensorFlow {version}, which runs both")
+
+
 def say_what_next() -> None:
     title("Try next")
     commands = {
         f"saved_model_cli show --dir {SAVED_MODEL} --all": "what can be served",
         "hubbridge to-saved-model testdata/modules/text_vocab build/demo/text": "text, with tables",
         "hubbridge to-saved-model YOUR_MODULE OUT --dry-run": "what would be kept of yours",
+        "hubbridge to-hub-module YOUR_SAVED_MODEL OUT --dry-run": "the same, the other way",
     }
     console.print("   [dim]source .venv/bin/activate[/]")
     for command, what in commands.items():

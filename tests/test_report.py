@@ -7,7 +7,16 @@ import re
 from dataclasses import fields
 
 import bridge
-from bridge.report import SCHEMA, SCHEMA_VERSION, CallableReport, Counts, Note, Report
+from bridge.report import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    CallableReport,
+    Counts,
+    Note,
+    Report,
+    SignatureReport,
+    VariableReport,
+)
 from tests.conftest import TESTDATA
 
 ROOT = TESTDATA.parent
@@ -31,6 +40,8 @@ def test_every_field_is_described_in_order() -> None:
     assert _first_column(_section("## Fields")) == ["schema", "schema_version", *_names(Report)]
     assert _first_column(_section("### `kept`")) == _names(Counts)
     assert _first_column(_section("### `callables[]`")) == _names(CallableReport)
+    assert _first_column(_section("### `signatures[]`")) == _names(SignatureReport)
+    assert _first_column(_section("### `variables[]`")) == _names(VariableReport)
     notes = _first_column(_section("### Notes: `not_kept[]` and `remarks[]`"))
     assert notes[: len(_names(Note))] == _names(Note)
 

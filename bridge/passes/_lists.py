@@ -12,19 +12,22 @@ writes: such a list becomes the item itself.
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.attrs import bool_attr, int_attr, shape_attr, type_attr
+from bridge.attrs import bool_attr, int_attr, ints_of, shape_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor
 from bridge.model import Shape, shape_to_proto
 from bridge.passes._contexts import Context
 from bridge.proto import tf_pb
 
-_HINT = "save the model again without this use of a TensorArray or of a list of tensors"
+HINT = "save the model again without this use of a TensorArray or of a list of tensors"
+
+
+def is_list_op(op: str) -> bool:
+    """True for an op on lists of tensors."""
+    return op.startswith(("TensorList", "EmptyTensorList"))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,29 @@ class _Array:
     handle: Tensor
     dtype: int
     shape: Shape
+
+
+@dataclass(frozen=True)
+class _Op:
+    """An op on lists that is to be replaced.
+
+    Attributes:
+      node: the op.
+      inputs: its data inputs, of the context or outer ones.
+      local: the same as they are in the context.
+      context: where to add what replaces it.
+      name: the wanted name.
+    """
+
+    node: tf_pb.NodeDef
+    inputs: Sequence[Tensor]
+    local: Sequence[Tensor]
+    context: Context
+    name: str
+
+    def add(self, op: str, name: str, inputs: Sequence[Tensor], **attrs: tf_pb.AttrValue) -> Tensor:
+        """Adds a node; returns its first output."""
+        return Tensor(self.context.add(op, name, inputs, **attrs).name, 0)
 
 
 class Lists:
@@ -76,7 +102,7 @@ class Lists:
             raise UnsupportedError(
                 "two lists of tensors meet here that are not made from the same one",
                 where=self._graph.at(where),
-                hint=_HINT,
+                hint=HINT,
             )
 
     def convert(
@@ -96,143 +122,46 @@ class Lists:
         Raises:
           UnsupportedError: the op has no counterpart.
         """
-        local = [context.bring_in(tensor) for tensor in inputs]
-        dtype = node.attr["element_dtype"].type
-        if node.op == "TensorListReserve":
-            if self._is_one(inputs[1]):
-                return [self._no_item(dtype, self._shape(inputs[0]), context, name)]
-            return [self._new(dtype, self._shape(inputs[0]), local[1], context, name)]
-        if node.op == "TensorListFromTensor":
-            size = self._size(local[0], context, name)
-            flow = self._new(dtype, self._shape(inputs[1]), size, context, name)
-            items = self._range(size, context, name)
-            return [self._scatter(flow, items, local[0], context, name)]
-        if node.op in ("TensorListScatter", "TensorListScatterV2"):
-            size = self._size(local[1], context, name)
-            if node.op == "TensorListScatterV2":
-                # -1 stands for as many as it takes.
-                size = local[3]
-            flow = self._new(dtype, self._shape(inputs[2]), size, context, name)
-            return [self._scatter(flow, local[1], local[0], context, name)]
-        if node.op == "TensorListSplit":
-            size = self._size(local[2], context, name)
-            flow = self._new(dtype, self._shape(inputs[1]), size, context, name)
-            handle = self._handle(flow, context)
-            args = [handle, local[0], local[2], flow]
-            return [self._write("TensorArraySplitV3", flow, args, context, name)]
-        array = self._array(node, inputs)
-        if isinstance(array, _Item):
-            return [self._use_item(node, inputs, local, context, name)]
-        handle = context.bring_in(array.handle)
-        if node.op == "TensorListSetItem":
-            args = [handle, local[1], local[2], local[0]]
-            return [self._write("TensorArrayWriteV3", inputs[0], args, context, name)]
-        if node.op == "TensorListScatterIntoExistingList":
-            return [self._scatter(inputs[0], local[2], local[1], context, name)]
-        flow = local[0]
-        if node.op == "TensorListGetItem":
-            return self._read("TensorArrayReadV3", [handle, local[1], flow], array, context, name)
-        if node.op == "TensorListGather":
-            shape = self._shape(inputs[2]) or array.shape
-            return self._gather(handle, local[1], flow, array.dtype, shape, context, name)
-        length = context.add("TensorArraySizeV3", f"{name}/size", [handle, flow])
-        size = Tensor(length.name, 0)
-        if node.op == "TensorListLength":
-            return [size]
-        if node.op == "TensorListStack":
-            shape = self._shape(inputs[1]) or array.shape
-            items = self._range(size, context, name)
-            return self._gather(handle, items, flow, array.dtype, shape, context, name)
-        if node.op == "TensorListConcatV2":
-            found = context.add(
-                "TensorArrayConcatV3",
-                name,
-                [handle, flow],
-                dtype=type_attr(array.dtype),
-                element_shape_except0=shape_attr((self._shape(inputs[1]) or (None,))[1:] or None),
-            )
-            return [Tensor(found.name, 0), Tensor(found.name, 1)]
-        raise UnsupportedError(
-            f"op {node.op} has no form in the loops of TensorFlow 1",
-            where=self._graph.at(name),
-            hint=_HINT,
-        )
+        op = _Op(node, inputs, [context.bring_in(tensor) for tensor in inputs], context, name)
+        if node.op in _MAKERS:
+            return [_MAKERS[node.op](self, op)]
+        array = self._arrays.get(inputs[0]) if inputs else None
+        if isinstance(array, _Item) and node.op in _ITEM_USERS:
+            return [_ITEM_USERS[node.op](self, op, array)]
+        if isinstance(array, _Array) and node.op in _USERS:
+            return _USERS[node.op](self, op, array)
+        raise self._unsupported(op, f"op {node.op} has no form here in the loops of TensorFlow 1")
 
-    def _handle(self, flow: Tensor, context: Context) -> Tensor:
-        array = self._arrays[flow]
-        assert isinstance(array, _Array)
-        return context.bring_in(array.handle)
+    def _unsupported(self, op: _Op, message: str) -> UnsupportedError:
+        return UnsupportedError(message, where=self._graph.at(op.name), hint=HINT)
 
-    def _array(self, node: tf_pb.NodeDef, inputs: Sequence[Tensor]) -> _Array | _Item:
-        if not inputs or inputs[0] not in self._arrays:
-            raise UnsupportedError(
-                f"op {node.op} has no form in the loops of TensorFlow 1, or its list is made in a "
-                "way that has none",
-                where=self._graph.at(node.name),
-                hint=_HINT,
-            )
-        return self._arrays[inputs[0]]
+    # -- ops that make a list ----------------------------------------------------------------
 
-    # -- lists of one item -------------------------------------------------------------------
+    def _reserve(self, op: _Op) -> Tensor:
+        shape = self._shape(op.inputs[0])
+        if self._is_one(op.inputs[1]):
+            return self._no_item(op, shape)
+        return self._new(op, shape, op.local[1])
 
-    def _is_one(self, size: Tensor) -> bool:
-        node = self._graph.nodes[size.node]
-        return node.op == "Const" and _ints(node.attr["value"].tensor) == [1]
+    def _from_tensor(self, op: _Op) -> Tensor:
+        size = self._size(op, op.local[0])
+        flow = self._new(op, self._shape(op.inputs[1]), size)
+        return self._scatter(op, flow, self._range(op, size), op.local[0])
 
-    def _no_item(self, dtype: int, shape: Shape, context: Context, name: str) -> Tensor:
-        """Adds what stands for an item that is yet to be written; its shape may change then."""
-        sizes = context.add_ints(f"{name}/shape", [size or 0 for size in shape or ()])
-        value = tf_pb.TensorProto(tensor_shape=shape_to_proto(()))
-        value.dtype = dtype  # type: ignore[assignment]  # DataType members are ints
-        pivot = [] if context.pivot is None else [Tensor(context.pivot.node, -1)]
-        attrs = {"dtype": type_attr(dtype), "value": tf_pb.AttrValue(tensor=value)}
-        zero = context.add("Const", f"{name}/zero", pivot, **attrs)
-        node = context.add(
-            "Fill",
-            name,
-            [sizes, Tensor(zero.name, 0)],
-            T=type_attr(dtype),
-            index_type=type_attr(tf_pb.DT_INT32),
-        )
-        result = Tensor(node.name, 0)
-        self._arrays[result] = _Item(dtype, shape)
-        return result
+    def _scattered(self, op: _Op) -> Tensor:
+        flow = self._new(op, self._shape(op.inputs[2]), self._size(op, op.local[1]))
+        return self._scatter(op, flow, op.local[1], op.local[0])
 
-    def _use_item(
-        self,
-        node: tf_pb.NodeDef,
-        inputs: Sequence[Tensor],
-        local: list[Tensor],
-        context: Context,
-        name: str,
-    ) -> Tensor:
-        item = self._arrays[inputs[0]]
-        dtype = type_attr(item.dtype)
-        if node.op == "TensorListSetItem" and not node.attr["resize_if_index_out_of_bounds"].b:
-            written = Tensor(context.add("Identity", name, [local[2]], T=dtype).name, 0)
-            self.same(written, inputs[0])
-            return written
-        if node.op == "TensorListGetItem":
-            return Tensor(context.add("Identity", name, [local[0]], T=dtype).name, 0)
-        if node.op == "TensorListStack":
-            axis = context.add_ints(f"{name}/axis", 0)
-            int32 = type_attr(tf_pb.DT_INT32)
-            found = context.add("ExpandDims", name, [local[0], axis], T=dtype, Tdim=int32)
-            return Tensor(found.name, 0)
-        if node.op == "TensorListLength":
-            return context.add_ints(name, 1)
-        raise UnsupportedError(
-            f"op {node.op} of a list of one item has no form in the loops of TensorFlow 1",
-            where=self._graph.at(name),
-            hint=_HINT,
-        )
+    def _split(self, op: _Op) -> Tensor:
+        flow = self._new(op, self._shape(op.inputs[1]), self._size(op, op.local[2]))
+        return self._write(op, "TensorArraySplitV3", flow, [op.local[0], op.local[2]])
 
-    # -- nodes -------------------------------------------------------------------------------
-
-    def _new(self, dtype: int, shape: Shape, size: Tensor, context: Context, name: str) -> Tensor:
-        node = context.add(
+    def _new(self, op: _Op, shape: Shape, size: Tensor) -> Tensor:
+        """Adds an array; returns its flow."""
+        dtype = op.node.attr["element_dtype"].type
+        handle = op.add(
             "TensorArrayV3",
-            f"{name}/TensorArray",
+            f"{op.name}/TensorArray",
             [size],
             dtype=type_attr(dtype),
             element_shape=shape_attr(shape),
@@ -240,98 +169,154 @@ class Lists:
             clear_after_read=bool_attr(False),
             identical_element_shapes=bool_attr(False),
         )
-        flow = Tensor(node.name, 1)
-        self._arrays[flow] = _Array(Tensor(node.name, 0), dtype, shape)
+        flow = Tensor(handle.node, 1)
+        self._arrays[flow] = _Array(handle, dtype, shape)
         return flow
 
-    def _scatter(
-        self, flow: Tensor, items: Tensor, values: Tensor, context: Context, name: str
-    ) -> Tensor:
-        handle = self._handle(flow, context)
-        args = [handle, items, values, context.bring_in(flow)]
-        return self._write("TensorArrayScatterV3", flow, args, context, name)
+    # -- ops that use one --------------------------------------------------------------------
 
-    def _write(
-        self, op: str, flow: Tensor, inputs: list[Tensor], context: Context, name: str
-    ) -> Tensor:
-        if inputs[-1] in self._written:
-            raise UnsupportedError(
-                "two writes to a list of tensors start from the same one",
-                where=self._graph.at(name),
-                hint=_HINT,
-            )
-        self._written.add(inputs[-1])
-        node = context.add(op, name, inputs, T=type_attr(self._arrays[flow].dtype))
-        result = Tensor(node.name, 0)
-        self.same(result, flow)
+    def _set_item(self, op: _Op, _: _Array) -> list[Tensor]:
+        return [self._write(op, "TensorArrayWriteV3", op.inputs[0], op.local[1:3])]
+
+    def _scatter_into(self, op: _Op, _: _Array) -> list[Tensor]:
+        return [self._scatter(op, op.inputs[0], op.local[2], op.local[1])]
+
+    def _get_item(self, op: _Op, array: _Array) -> list[Tensor]:
+        inputs = [op.context.bring_in(array.handle), op.local[1], op.local[0]]
+        return [op.add("TensorArrayReadV3", op.name, inputs, dtype=type_attr(array.dtype))]
+
+    def _gather(self, op: _Op, array: _Array) -> list[Tensor]:
+        return [self._gathered(op, array, op.local[1], self._shape(op.inputs[2]))]
+
+    def _stack(self, op: _Op, array: _Array) -> list[Tensor]:
+        (size,) = self._length(op, array)
+        return [self._gathered(op, array, self._range(op, size), self._shape(op.inputs[1]))]
+
+    def _length(self, op: _Op, array: _Array) -> list[Tensor]:
+        inputs = [op.context.bring_in(array.handle), op.local[0]]
+        return [op.add("TensorArraySizeV3", f"{op.name}/size", inputs)]
+
+    def _concat(self, op: _Op, array: _Array) -> list[Tensor]:
+        shape = self._shape(op.inputs[1]) or array.shape
+        found = op.add(
+            "TensorArrayConcatV3",
+            op.name,
+            [op.context.bring_in(array.handle), op.local[0]],
+            dtype=type_attr(array.dtype),
+            element_shape_except0=shape_attr(None if shape is None else shape[1:]),
+        )
+        return [found, Tensor(found.node, 1)]
+
+    def _gathered(self, op: _Op, array: _Array, items: Tensor, shape: Shape) -> Tensor:
+        return op.add(
+            "TensorArrayGatherV3",
+            op.name,
+            [op.context.bring_in(array.handle), items, op.local[0]],
+            dtype=type_attr(array.dtype),
+            element_shape=shape_attr(array.shape if shape is None else shape),
+        )
+
+    def _scatter(self, op: _Op, flow: Tensor, items: Tensor, values: Tensor) -> Tensor:
+        return self._write(op, "TensorArrayScatterV3", flow, [items, values])
+
+    def _write(self, op: _Op, kind: str, flow: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        """Adds a node that writes to an array; returns the flow after it."""
+        array = self._arrays[flow]
+        assert isinstance(array, _Array)
+        before = op.context.bring_in(flow)
+        if before in self._written:
+            raise self._unsupported(op, "two writes to a list of tensors start from the same one")
+        self._written.add(before)
+        handle = op.context.bring_in(array.handle)
+        after = op.add(kind, op.name, [handle, *inputs, before], T=type_attr(array.dtype))
+        self.same(after, flow)
+        return after
+
+    # -- lists of one item -------------------------------------------------------------------
+
+    def _is_one(self, size: Tensor) -> bool:
+        node = self._graph.nodes[size.node]
+        return node.op == "Const" and ints_of(node.attr["value"].tensor) == [1]
+
+    def _no_item(self, op: _Op, shape: Shape) -> Tensor:
+        """Adds what stands for an item that is yet to be written; its shape may change then."""
+        dtype = op.node.attr["element_dtype"].type
+        sizes = op.context.add_ints(f"{op.name}/shape", [size or 0 for size in shape or ()])
+        value = tf_pb.TensorProto(tensor_shape=shape_to_proto(()))
+        value.dtype = dtype
+        pivot = [] if op.context.pivot is None else [Tensor(op.context.pivot.node, -1)]
+        attrs = {"dtype": type_attr(dtype), "value": tf_pb.AttrValue(tensor=value)}
+        zero = op.add("Const", f"{op.name}/zero", pivot, **attrs)
+        attrs = {"T": type_attr(dtype), "index_type": type_attr(tf_pb.DT_INT32)}
+        result = op.add("Fill", op.name, [sizes, zero], **attrs)
+        self._arrays[result] = _Item(dtype, shape)
         return result
 
-    def _read(
-        self, op: str, inputs: list[Tensor], array: _Array, context: Context, name: str
-    ) -> list[Tensor]:
-        node = context.add(op, name, inputs, dtype=type_attr(array.dtype))
-        return [Tensor(node.name, 0)]
+    def _write_item(self, op: _Op, item: _Item) -> Tensor:
+        if op.node.attr["resize_if_index_out_of_bounds"].b:
+            raise self._unsupported(op, "a list that starts with one item grows")
+        written = op.add("Identity", op.name, [op.local[2]], T=type_attr(item.dtype))
+        self.same(written, op.inputs[0])
+        return written
 
-    def _gather(
-        self,
-        handle: Tensor,
-        items: Tensor,
-        flow: Tensor,
-        dtype: int,
-        shape: Shape,
-        context: Context,
-        name: str,
-    ) -> list[Tensor]:
-        node = context.add(
-            "TensorArrayGatherV3",
-            name,
-            [handle, items, flow],
-            dtype=type_attr(dtype),
-            element_shape=shape_attr(shape),
-        )
-        return [Tensor(node.name, 0)]
+    def _read_item(self, op: _Op, item: _Item) -> Tensor:
+        return op.add("Identity", op.name, [op.local[0]], T=type_attr(item.dtype))
 
-    def _range(self, size: Tensor, context: Context, name: str) -> Tensor:
+    def _stack_item(self, op: _Op, item: _Item) -> Tensor:
+        axis = op.context.add_ints(f"{op.name}/axis", 0)
+        attrs = {"T": type_attr(item.dtype), "Tdim": type_attr(tf_pb.DT_INT32)}
+        return op.add("ExpandDims", op.name, [op.local[0], axis], **attrs)
+
+    def _count_item(self, op: _Op, _: _Item) -> Tensor:
+        return op.context.add_ints(op.name, 1)
+
+    # -- numbers -----------------------------------------------------------------------------
+
+    def _range(self, op: _Op, size: Tensor) -> Tensor:
         """Adds the numbers of all items of an array."""
-        start, step = (context.add_ints(f"{name}/range/Const", value) for value in (0, 1))
-        int32 = type_attr(tf_pb.DT_INT32)
-        node = context.add("Range", f"{name}/range", [start, size, step], Tidx=int32)
-        return Tensor(node.name, 0)
+        name = f"{op.name}/range"
+        start, step = (op.context.add_ints(f"{name}/Const", value) for value in (0, 1))
+        return op.add("Range", name, [start, size, step], Tidx=type_attr(tf_pb.DT_INT32))
 
-    def _size(self, tensor: Tensor, context: Context, name: str) -> Tensor:
+    def _size(self, op: _Op, tensor: Tensor) -> Tensor:
         """Adds the first dimension of a tensor."""
+        name = f"{op.name}/size"
         dtype = type_attr(self._graph.output(tensor).dtype)
         int32 = type_attr(tf_pb.DT_INT32)
-        shape = context.add("Shape", f"{name}/Shape", [tensor], T=dtype, out_type=int32)
-        zero, one = (context.add_ints(f"{name}/size/Const", [value]) for value in (0, 1))
-        node = context.add(
-            "StridedSlice",
-            f"{name}/size",
-            [Tensor(shape.name, 0), zero, one, one],
-            T=int32,
-            Index=int32,
-            shrink_axis_mask=int_attr(1),
-        )
-        return Tensor(node.name, 0)
+        shape = op.add("Shape", f"{op.name}/Shape", [tensor], T=dtype, out_type=int32)
+        zero, one = (op.context.add_ints(f"{name}/Const", [value]) for value in (0, 1))
+        attrs = {"T": int32, "Index": int32, "shrink_axis_mask": int_attr(1)}
+        return op.add("StridedSlice", name, [shape, zero, one, one], **attrs)
 
     def _shape(self, tensor: Tensor) -> Shape:
         """Returns the shape that a Const holds; -1 alone stands for an unknown rank."""
         node = self._graph.nodes[tensor.node]
         if node.op != "Const":
             return None
-        proto = node.attr["value"].tensor
-        sizes = _ints(proto)
-        if not proto.tensor_shape.dim:
+        value = node.attr["value"].tensor
+        if not value.tensor_shape.dim:
             return None
-        return tuple(None if size < 0 else size for size in sizes)
+        return tuple(None if size < 0 else size for size in ints_of(value) or ())
 
 
-def _ints(proto: tf_pb.TensorProto) -> list[int]:
-    """Returns the numbers of an int32 or int64 tensor."""
-    count = math.prod(dim.size for dim in proto.tensor_shape.dim)
-    wide = proto.dtype == tf_pb.DT_INT64
-    if proto.tensor_content:
-        return list(struct.unpack(f"<{count}{'q' if wide else 'i'}", proto.tensor_content))
-    values = list(proto.int64_val if wide else proto.int_val) or [0]
-    # The last value stands for all that follow.
-    return (values + [values[-1]] * (count - len(values)))[:count]
+_MAKERS = {
+    "TensorListFromTensor": Lists._from_tensor,
+    "TensorListReserve": Lists._reserve,
+    "TensorListScatter": Lists._scattered,
+    "TensorListSplit": Lists._split,
+}
+_USERS = {
+    "TensorListConcatV2": Lists._concat,
+    "TensorListGather": Lists._gather,
+    "TensorListGetItem": Lists._get_item,
+    "TensorListLength": Lists._length,
+    "TensorListScatterIntoExistingList": Lists._scatter_into,
+    "TensorListSetItem": Lists._set_item,
+    "TensorListStack": Lists._stack,
+}
+_ITEM_USERS = {
+    "TensorListGetItem": Lists._read_item,
+    "TensorListLength": Lists._count_item,
+    "TensorListSetItem": Lists._write_item,
+    "TensorListStack": Lists._stack_item,
+}

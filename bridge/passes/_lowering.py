@@ -7,18 +7,15 @@ context that named a node which is gone could not be loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 
 from bridge.attrs import int_attr, ints_tensor_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor, unique_name
-from bridge.ops import RESOURCE_VARIABLE
-from bridge.passes._bodies import Body, open_body
 from bridge.passes._contexts import CondContext, Context, WhileContext
-from bridge.passes._functions import has_effect
 from bridge.passes._lists import Lists
-from bridge.passes._variable_ops import FUNCTIONAL, READS, Use, VariableUses
+from bridge.passes._lowered_bodies import Bodies, Done
+from bridge.passes._lowered_functions import Functions
 from bridge.proto import tf_pb
 
 _CASES = frozenset({"Case", "StatelessCase"})
@@ -26,56 +23,8 @@ _CONDS = frozenset({"If", "StatelessIf"})
 _HINT = "save the model again with its loops and conditionals made by tf.while_loop and tf.cond"
 
 
-@dataclass
-class Done:
-    """What stands in the place of a node.
-
-    Attributes:
-      outputs: its outputs that were wanted, by position.
-      after: the node that has run when its effects are done; None if it has none.
-    """
-
-    outputs: dict[int, Tensor] = field(default_factory=dict)
-    after: str | None = None
-
-
 Branch = Callable[[Context], Done]
 """Builds the inside of a branch; the outputs may lie outside of it."""
-
-
-@dataclass
-class _Function:
-    """A function and what of it does something beside its outputs.
-
-    Attributes:
-      body: the function.
-      arguments: position of each argument by its name.
-      effects: the nodes that must run.
-      ordering: those and all that depend on them: only control edges from these order anything.
-    """
-
-    body: Body
-    arguments: dict[str, int]
-    effects: list[str]
-    ordering: set[str]
-
-    def needed(self, targets: Iterable[Tensor]) -> tuple[set[str], set[int]]:
-        """Returns the nodes and the arguments that some tensors and the effects depend on."""
-        graph = self.body.graph
-        nodes = graph.ancestors(
-            [*(tensor.node for tensor in targets), *self.effects],
-            lambda tensor: tensor.is_control and tensor.node not in self.ordering,
-        )
-        args = {self.arguments[name] for name in nodes if name in self.arguments}
-        return nodes - self.arguments.keys(), args
-
-    def passed_on(self, position: int) -> int | None:
-        """Returns the argument that an output is, if it is one as it came."""
-        tensor = self.body.outputs[position][1]
-        node = self.body.graph.nodes[tensor.node]
-        while node.op == "Identity":
-            node = self.body.graph.nodes[parse_tensor(node.input[0]).node]
-        return self.arguments.get(node.name)
 
 
 class Lowering:
@@ -83,6 +32,7 @@ class Lowering:
 
     Attributes:
       outermost: the context that is none; those of conditionals and loops are nested in it.
+      lists: the lists of tensors.
     """
 
     def __init__(self, graph: Graph, parallel_iterations: int):
@@ -95,31 +45,27 @@ class Lowering:
         self.graph = graph
         self.outermost = Context(graph)
         self.lists = Lists(graph)
-        self._uses = VariableUses(graph)
-        self._variables = {
-            Tensor(n.name, 0) for n in graph.nodes.values() if n.op == RESOURCE_VARIABLE
-        }
-        self._functions: dict[str, _Function] = {}
+        self._functions = Functions(graph)
+        self._bodies = Bodies(self._functions, self.lists, self.outermost, self._expand)
         self._parallel_iterations = parallel_iterations
         self._scopes: set[str] = set()
-        self._written: Collection[str] = ()
-        self._controls: list[Tensor] = []
-        self._reads: dict[Tensor, Tensor] = {}
 
-    def replace(self, node: tf_pb.NodeDef, wanted: Collection[int]) -> Done:
+    def replace(self, node: tf_pb.NodeDef, wanted: Collection[int]) -> tuple[Done, list[str]]:
         """Builds what a functional node of the graph does.
 
         Args:
           node: the node, which is no longer in the graph.
           wanted: the outputs that are read.
+
+        Returns:
+          What stands in its place, and the nodes outside that read variables for it.
         """
         inputs = [parse_tensor(text) for text in node.input]
-        uses = self._uses.of_node(node)
-        self._written = {variable for variable, use in uses.items() if Use.WRITE in use}
-        self._controls = [tensor for tensor in inputs if tensor.is_control]
-        self._reads = {}
         data = [tensor for tensor in inputs if not tensor.is_control]
-        return self._expand(node, data, self._controls, wanted, self.outermost, node.name)
+        controls = [tensor for tensor in inputs if tensor.is_control]
+        self._bodies.begin(node, controls)
+        done = self._expand(node, data, controls, wanted, self.outermost, node.name)
+        return done, [read.node for read in self._bodies.reads.values()]
 
     # -- the three kinds ---------------------------------------------------------------------
 
@@ -173,7 +119,7 @@ class Lowering:
         self, function: str, inputs: list[Tensor], wanted: Collection[int], scope: str
     ) -> Branch:
         def build(context: Context) -> Done:
-            return self._instantiate(function, dict(enumerate(inputs)), wanted, context, scope)
+            return self._bodies.build(function, dict(enumerate(inputs)), wanted, context, scope)
 
         return build
 
@@ -280,7 +226,7 @@ class Lowering:
             self.lists.same(merges[position], inputs[position])
         loop.pivot = loop.pivot_for_condition = merges[first]
         args = dict(enumerate(inputs)) | merges
-        done = self._instantiate(condition, args, {0}, loop, scope)
+        done = self._bodies.build(condition, args, {0}, loop, scope)
         predicate = loop.bring_in(done.outputs[0])
         after = [Tensor(done.after, -1)] if done.after else []
         loop_cond = loop.add("LoopCond", f"{scope}/LoopCond", [predicate, *after])
@@ -294,7 +240,7 @@ class Lowering:
             args[position] = Tensor(start.name, 0)
             self.lists.same(args[position], merge)
         loop.pivot = args[first]
-        done = self._instantiate(body, args, variables, loop, scope)
+        done = self._bodies.build(body, args, variables, loop, scope)
         result = Done()
         for position, merge in merges.items():
             self.lists.check_same(done.outputs[position], merge, node.name)
@@ -313,8 +259,8 @@ class Lowering:
 
     def _loop_vars(self, node: tf_pb.NodeDef, wanted: Collection[int]) -> list[int]:
         """Returns the positions of the loop variables that are needed and may ever change."""
-        condition = self._function(node.attr["cond"].func.name)
-        body = self._function(node.attr["body"].func.name)
+        condition = self._functions.get(node.attr["cond"].func.name)
+        body = self._functions.get(node.attr["body"].func.name)
         count = len(body.body.outputs)
         constant = {position for position in range(count) if body.passed_on(position) == position}
         (end,) = condition.body.outputs
@@ -331,169 +277,7 @@ class Lowering:
             )
         return sorted(found)
 
-    # -- bodies ------------------------------------------------------------------------------
-
-    def _instantiate(
-        self,
-        name: str,
-        args: dict[int, Tensor],
-        wanted: Collection[int],
-        context: Context,
-        scope: str,
-    ) -> Done:
-        """Builds the body of a function.
-
-        Args:
-          name: the function.
-          args: its arguments, of the context or outer ones.
-          wanted: the outputs that are read.
-          context: where to build it.
-          scope: what to prefix names with.
-        """
-        function = self._function(name)
-        graph = function.body.graph
-        targets = {position: function.body.outputs[position][1] for position in wanted}
-        nodes, _ = function.needed(targets.values())
-        tensors = {Tensor(arg, 0): args[p] for arg, p in function.arguments.items() if p in args}
-        after: dict[str, str] = {}
-        read = {tensor for node in nodes for tensor in graph.inputs(graph.nodes[node])}
-        read.update(targets.values())
-        for node_name in graph.topological_order(nodes):
-            node = graph.nodes[node_name]
-            inputs = list(graph.inputs(node))
-            data = [tensors[tensor] for tensor in inputs if not tensor.is_control]
-            controls = [
-                Tensor(after[tensor.node], -1)
-                for tensor in inputs
-                if tensor.is_control and tensor.node in after
-            ]
-            full = node_name if node_name.startswith(f"{scope}/") else f"{scope}/{node_name}"
-            if node.op in FUNCTIONAL:
-                outputs = {tensor.output for tensor in read if tensor.node == node_name}
-                done = self._expand(node, data, controls, outputs - {-1}, context, full)
-            else:
-                done = self._add(node, data, controls, context, full)
-            tensors.update((Tensor(node_name, p), tensor) for p, tensor in done.outputs.items())
-            if node_name in function.ordering:
-                local = [context.bring_in(tensor) for tensor in done.outputs.values()]
-                after[node_name] = done.after or local[0].node
-        waits = [after[effect] for effect in function.effects]
-        result = Done({position: tensors[tensor] for position, tensor in targets.items()})
-        if waits:
-            controls = [Tensor(wait, -1) for wait in waits]
-            result.after = context.add("NoOp", f"{scope}/effects", controls).name
-            for position, tensor in result.outputs.items():
-                result.outputs[position] = self._wait(tensor, result.after, context, scope)
-        return result
-
-    def _wait(self, tensor: Tensor, after: str, context: Context, scope: str) -> Tensor:
-        """Returns the same value, there after some node has run."""
-        dtype = self.graph.output(tensor).dtype
-        if dtype == tf_pb.DT_RESOURCE:
-            return tensor
-        inputs = [context.bring_in(tensor), Tensor(after, -1)]
-        node = context.add("Identity", f"{scope}/Identity", inputs, T=type_attr(dtype))
-        result = Tensor(node.name, 0)
-        self.lists.same(result, tensor)
-        return result
-
-    def _add(
-        self,
-        node: tf_pb.NodeDef,
-        data: list[Tensor],
-        controls: list[Tensor],
-        context: Context,
-        name: str,
-    ) -> Done:
-        """Builds what one node of a body does."""
-        if node.op == "Identity" and not controls:
-            return Done({0: data[0]})
-        if node.op.startswith("TensorList"):
-            return Done(dict(enumerate(self.lists.convert(node, data, context, name))))
-        if any(tensor in self.lists for tensor in data) and node.op != "Identity":
-            raise UnsupportedError(
-                f"op {node.op} takes a list of tensors, which has no form in the loops of "
-                "TensorFlow 1",
-                where=self.graph.at(name),
-                hint=_HINT,
-            )
-        if node.op in READS and self._may_hoist(data[0]):
-            return self._read(node, data, context, name)
-        local = [context.bring_in(tensor) for tensor in data]
-        pivot = context.pivot
-        if pivot is not None:
-            free = not controls and all(context.is_invariant(tensor) for tensor in local)
-            if free or (isinstance(context, WhileContext) and has_effect(self.graph, node)):
-                controls = [*controls, Tensor(pivot.node, -1)]
-        copy = tf_pb.NodeDef()
-        copy.CopyFrom(node)
-        copy.name = self.graph.unique_name(name)
-        copy.input[:] = [str(tensor) for tensor in (*local, *controls)]
-        self.graph.nodes[copy.name] = copy
-        context.adopt(copy)
-        count = len(self.graph.outputs(copy))
-        outputs = {position: Tensor(copy.name, position) for position in range(count)}
-        if local:
-            self.lists.same(Tensor(copy.name, 0), data[0])
-        return Done(outputs, copy.name)
-
-    def _may_hoist(self, handle: Tensor) -> bool:
-        return handle in self._variables and handle.node not in self._written
-
-    def _read(self, node: tf_pb.NodeDef, data: list[Tensor], context: Context, name: str) -> Done:
-        """Reads a variable outside of all branches and loops.
-
-        The gradient of a variable that is read in a branch is no tensor when the branch is not
-        taken; that of a value which comes into one is zero.
-        """
-        handle = data[0]
-        dtype = node.attr["dtype"]
-        if handle not in self._reads:
-            read = self.outermost.add(
-                "ReadVariableOp",
-                f"{handle.node}/Read/ReadVariableOp",
-                [handle, *self._controls],
-                dtype=dtype,
-            )
-            self._reads[handle] = Tensor(read.name, 0)
-        value = self._reads[handle]
-        if node.op == "ReadVariableOp":
-            return Done({0: value})
-        local = [context.bring_in(value), context.bring_in(data[1])]
-        attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"]}
-        if node.op == "ResourceGatherNd":
-            gather = context.add("GatherNd", name, local, **attrs)
-        else:
-            local.append(context.add_ints(f"{name}/axis", 0))
-            attrs |= {"Taxis": type_attr(tf_pb.DT_INT32)}
-            attrs |= {"batch_dims": int_attr(self.graph.attr(node, "batch_dims").i)}
-            gather = context.add("GatherV2", name, local, **attrs)
-        return Done({0: Tensor(gather.name, 0)})
-
-    # -- names and functions -----------------------------------------------------------------
-
-    def _function(self, name: str) -> _Function:
-        if name not in self._functions:
-            body = open_body(self.graph, name)
-            graph = body.graph
-            arguments = {arg.name: position for position, arg in enumerate(body.args)}
-            effects = [
-                node.name
-                for node in graph.nodes.values()
-                if node.name not in arguments and self._has_effect(node)
-            ]
-            ordering: set[str] = set()
-            for node_name in graph.topological_order():
-                node = graph.nodes[node_name]
-                if node_name in effects or any(t.node in ordering for t in graph.inputs(node)):
-                    ordering.add(node_name)
-            self._functions[name] = _Function(body, arguments, effects, ordering)
-        return self._functions[name]
-
-    def _has_effect(self, node: tf_pb.NodeDef) -> bool:
-        if node.op not in FUNCTIONAL:
-            return has_effect(self.graph, node)
-        return any(self._function(name).effects for name in self.graph.called_functions(node))
+    # -- names -----------------------------------------------------------------
 
     def _scope(self, name: str) -> str:
         """Returns a name that no node has, and no other scope."""

@@ -116,8 +116,13 @@ class ImageConventions:
                 )
             return {}
         inputs = signature.inputs
-        given = {old: new for new, old in self._options.inputs.items()}
-        for old, new in given.items():
+        given: dict[str, str] = {}
+        for new, old in self._options.inputs.items():
+            if old in given:
+                raise UsageError(
+                    f"--input: {old!r} can't be called both {given[old]!r} and {new!r}"
+                )
+            given[old] = new
             if old not in inputs:
                 raise UsageError(
                     f"--input {new}={old}: `default` has no input {old!r}",
@@ -136,10 +141,15 @@ class ImageConventions:
                     "says which",
                     variant.graph.at(None, DEFAULT),
                 )
-        renamed = [given.get(key, key) for key in inputs]
-        if len(set(renamed)) < len(renamed):
-            twice = next(name for name in renamed if renamed.count(name) > 1)
-            raise UsageError(f"--input: two inputs of `default` would be called {twice!r}")
+        for other in model.variants.values():
+            if DEFAULT in other.signatures:
+                renamed = [given.get(key, key) for key in other.signatures[DEFAULT].inputs]
+                if len(set(renamed)) < len(renamed):
+                    twice = next(name for name in renamed if renamed.count(name) > 1)
+                    raise UsageError(
+                        f"--input: two inputs of `default` would be called {twice!r}",
+                        where=other.graph.where,
+                    )
         return given
 
     # -- size ----------------------------------------------------------------------------------
@@ -168,7 +178,7 @@ class ImageConventions:
         if self._options.image_size is None:
             return
         shape = images.shape
-        if shape is None or len(shape) != 4:
+        if images.encoding is not Encoding.DENSE or shape is None or len(shape) != 4:
             raise UsageError(
                 f"--image-size: the images are {format_shape(shape)}, not of four dimensions",
                 where=where,
@@ -190,9 +200,11 @@ class ImageConventions:
     def _attach(self, variant: Variant) -> bool:
         """Attaches the size of the images, unless the variant has one already."""
         images = variant.signatures[DEFAULT].inputs.get(IMAGES)
-        if images is None or IMAGE_MODULE_INFO in variant.attachments or not images.shape:
+        if images is None or images.encoding is not Encoding.DENSE:
             return False
-        if len(images.shape) != 4:
+        if images.shape is None or len(images.shape) != 4:
+            return False
+        if IMAGE_MODULE_INFO in variant.attachments and self._options.image_size is None:
             return False
         height, width = images.shape[1:3]
         if height is None or width is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bridge.attrs import type_attr
+from bridge.dtypes import dtype_name
+from bridge.errors import MalformedError
 from bridge.function_body import FunctionArg, build_function
-from bridge.graph import Graph, Tensor, parse_tensor
-from bridge.inline import Body, Inliner, check_size
+from bridge.graph import Graph, Tensor, parse_tensor, unique_name
+from bridge.inline import Body, Inliner, check_size, node_name
 from bridge.model import Variant, shape_from_proto
 from bridge.passes._infra import VariantPass
 from bridge.passes._interfaces import check_interfaces
@@ -46,7 +48,22 @@ class InlineCalls(VariantPass):
         count += _inline_in_functions(graph)
         check_nodes(graph)
         check_interfaces(graph)
+        _check_outputs(variant)
         return count
+
+
+def _check_outputs(variant: Variant) -> None:
+    """Refuses a signature whose function gives something else than it says."""
+    for name, signature in variant.signatures.items():
+        for endpoint in signature.outputs.values():
+            for part in endpoint.components:
+                found = variant.graph.output(parse_tensor(part.name)).dtype
+                if found != part.dtype:
+                    raise MalformedError(
+                        f"an output is {dtype_name(found)}, its function says "
+                        f"{dtype_name(part.dtype)}",
+                        where=variant.graph.at(parse_tensor(part.name).node, name),
+                    )
 
 
 def _inline_in_functions(graph: Graph) -> int:
@@ -65,6 +82,22 @@ def _inline_in_functions(graph: Graph) -> int:
     return count
 
 
+def _names(function: tf_pb.FunctionDef) -> dict[str, str] | None:
+    """Returns new names for the nodes of a function, if not all are names in every release."""
+    own = {node.name for node in function.node_def}
+    if all(node_name(name) == name for name in own):
+        return None
+    taken = own | {arg.name for arg in function.signature.input_arg}
+    names: dict[str, str] = {}
+    suffixes: dict[str, int] = {}
+    for name in (node.name for node in function.node_def):
+        names[name] = name
+        if node_name(name) != name:
+            names[name] = unique_name(node_name(name), taken.__contains__, suffixes)
+            taken.add(names[name])
+    return names
+
+
 def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.FunctionDef, int]:
     """Returns a function that calls no other, and how many calls it had."""
     signature = function.signature
@@ -76,12 +109,13 @@ def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.Functio
         shape = shape_from_proto(shapes[0]) if shapes else None
         tensor = Tensor(arg.name, 0)
         args.append(FunctionArg(arg.name, (tensor,), arg.type, shape, tuple(arg.handle_data)))
-    inner = Body(graph, function, {arg.name: arg.name for arg in args})
+    names = _names(function)
+    inner = Body(graph, function, {arg.name: arg.name for arg in args}, names)
     body.nodes.update((node.name, node) for node in inner.nodes())
     inliner = Inliner(body)
     count = inliner.run()
     check_nodes(body)
-    if not count:
+    if not count and names is None:
         unchanged = tf_pb.FunctionDef()
         unchanged.CopyFrom(function)
         return unchanged, 0
@@ -93,7 +127,7 @@ def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.Functio
     controls = [
         node
         for control in signature.control_output
-        for node in inliner.resolve_control(function.control_ret[control])
+        for node in inliner.resolve_control(inner.name(function.control_ret[control]))
     ]
     flat = build_function(
         body,

@@ -8,6 +8,7 @@ from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
 from bridge.passes._contexts import CondContext, WhileContext
 from bridge.passes._infra import VariantPass
+from bridge.passes._lists import is_list_op
 from bridge.passes._lowering import Lowering
 from bridge.passes._variable_ops import FUNCTIONAL
 from bridge.proto import tf_pb
@@ -54,16 +55,19 @@ class LowerControlFlow(VariantPass):
         lowering = Lowering(graph, _WITH_UPDATES if variant.update_ops else 1)
         moved: dict[Tensor, Tensor] = {}
         after: dict[str, list[str]] = {}
+        ran: dict[str, str] = {}
         for name in graph.topological_order():
             node = graph.nodes[name]
             _update_inputs(node, moved, after)
             if node.op in FUNCTIONAL:
                 del graph.nodes[name]
-                done = lowering.replace(node, wanted[name])
+                done, reads = lowering.replace(node, wanted[name])
+                if done.after:
+                    ran[name] = done.after
                 # If nothing happens in it, what waits for it waits for what it waits for.
-                after[name] = [done.after] if done.after else _waits(node)
+                after[name] = [*([done.after] if done.after else _waits(node)), *reads]
                 outputs = done.outputs
-            elif node.op.startswith("TensorList"):
+            elif is_list_op(node.op):
                 del graph.nodes[name]
                 inputs = [tensor for tensor in graph.inputs(node) if not tensor.is_control]
                 found = lowering.lists.convert(node, inputs, lowering.outermost, name)
@@ -82,7 +86,9 @@ class LowerControlFlow(VariantPass):
 
         variant.retarget(moved_name)
         variant.update_ops = {
-            name: after.get(node, [node])[0] for name, node in variant.update_ops.items()
+            name: ran.get(node, node)
+            for name, node in variant.update_ops.items()
+            if node in ran or node in graph.nodes  # else nothing happens in it
         }
         for context in lowering.outermost.nested:
             if isinstance(context, CondContext):

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from bridge.attrs import (
+    bool_attr,
     bool_tensor_attr,
     function_attr,
     shape_attr,
@@ -13,6 +14,7 @@ from bridge.attrs import (
     type_attr,
     types_attr,
 )
+from bridge.inline import ENTRY
 from bridge.model import Component, Encoding, Endpoint, Signature, Variant
 from bridge.proto import tf_pb
 from bridge.saved_model.state_reader import SavedState
@@ -78,7 +80,9 @@ class VariantBuilder:
     def _call(self, trace: Trace, arguments: list[str]) -> str:
         inputs = [*arguments, *(self._handle(number) for number in trace.captures)]
         function = self._graph.functions[trace.function].signature
-        return self._add_call(function, inputs)
+        call = self._add_call(function, inputs)
+        self._graph.nodes[call].attr[ENTRY].CopyFrom(bool_attr(True))
+        return call
 
     def _add_call(self, function: tf_pb.OpDef, inputs: list[str]) -> str:
         call = self._graph.add(

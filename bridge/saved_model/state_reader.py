@@ -13,6 +13,7 @@ from bridge.assets import asset_digest, check_asset_name, find_assets
 from bridge.bundle import BundleIndex, Entry
 from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.graph import unique_name
+from bridge.inline import node_name
 from bridge.layout import ASSETS
 from bridge.model import Asset, ByteRange, Tags, Variable
 from bridge.ops import RESOURCE_TABLE
@@ -299,9 +300,7 @@ def _names_of(tree: ObjectTree, numbers: list[int]) -> dict[int, str]:
         name = own[number]
         clear = count[name] == 1 or tree.is_only_listed(number)
         wanted = name if name and clear else tree.path(number)
-        # IsValidOpName in tensorflow/core/framework/node_def_util.cc.
-        wanted = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", wanted)
-        wanted = re.sub(r"^[^A-Za-z0-9.]+", "", wanted) or "variable"
+        wanted = re.sub(r"^[^A-Za-z0-9.]+", "", node_name(wanted)) or "variable"
         names[number] = unique_name(wanted, taken.__contains__, suffixes)
         taken.add(names[number])
     return names

@@ -235,7 +235,9 @@ class _Reader:
 
     def _composite(self, spec: tf_pb.TypeSpecProto, types: Sequence[int]) -> Endpoint:
         state = spec.type_state.tuple_value.values
-        if spec.type_spec_class == _SPARSE and len(state) == 2 and len(types) >= 3:
+        if spec.type_spec_class == _SPARSE and len(state) == 2:
+            if len(types) < 3:
+                raise self._error("its description has more tensors than it")
             shape = shape_from_proto(state[0].tensor_shape_value)
             rank = None if shape is None else len(shape)
             shapes: tuple[Shape, ...] = ((None, rank), (None,), (rank,))

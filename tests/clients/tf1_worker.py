@@ -217,9 +217,10 @@ def hub_train(request):
         loss = tf.add_n([fit] + regularization)
         updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
         update = tf.group(*updates)
-        optimizer = OPTIMIZERS[request["optimizer"]](request["learning_rate"])
-        with tf.control_dependencies([update]):
-            step = optimizer.minimize(loss)
+        if request["steps"]:
+            optimizer = OPTIMIZERS[request["optimizer"]](request["learning_rate"])
+            with tf.control_dependencies([update]):
+                step = optimizer.minimize(loss)
         session.run(tf.compat.v1.global_variables_initializer())
         session.run(tf.compat.v1.tables_initializer())
         start = variable_values(session, module)

@@ -120,7 +120,10 @@ def nested_loops(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
             z = tf.ones_like(x) * 0.1
             for _ in tf.range(i + 1):
                 z = tf.sin(tf.matmul(z, w) + y)
-            y = y * 0.5 + z * b
+            u = x  # comes from outside of both loops
+            for _ in tf.range(2):
+                u = tf.sin(tf.matmul(u, w))
+            y = y * 0.5 + z * b + u
         return y
 
     return call

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bridge.attrs import shape_attr, type_attr
 from bridge.errors import UnsupportedError
-from bridge.graph import parse_tensor
-from bridge.model import INFERENCE
+from bridge.graph import Graph, parse_tensor
+from bridge.model import INFERENCE, Variant
+from bridge.opsets import OpTable
 from bridge.passes.merge_equal import MergeEqual
 from bridge.passes.separate_updates import SeparateUpdates
+from bridge.proto import tf_pb
+from bridge.report import Report
 from tests.clients.tf1 import Tf1Client, Tf1Error
-from tests.passes.flat_graphs import FlatFunction, check_equal
+from tests.passes.flat_graphs import FlatFunction, check_equal, flatten
 from tests.passes.stateful import call_in_tf1, check_calls, rewritten
 
 pytestmark = pytest.mark.tf2
@@ -248,3 +253,69 @@ def test_a_function_without_writes_stays_as_it_is() -> None:
     flat = rewritten(lambda x: x * w, X, passes=[SeparateUpdates()])
     assert flat.report.passes == {"separate-updates": 0}
     assert not flat.variant.update_ops
+
+
+def twice(flat: FlatFunction, different: bool) -> None:
+    """Adds the same function once more, as another signature has it."""
+    graph = flat.graph
+    shared = {n.name for n in graph.nodes.values() if n.op in ("Placeholder", "VarHandleOp")}
+    for node in [node for node in graph.nodes.values() if node.name not in shared]:
+        inputs = []
+        for text in node.input:
+            tensor = parse_tensor(text)
+            name = tensor.node if tensor.node in shared else f"again/{tensor.node}"
+            inputs.append(str(tensor._replace(node=name)))
+        graph.add(node.op, f"again/{node.name}", inputs, **node.attr)
+        if different and node.op == "Mul":
+            graph.nodes[f"again/{node.name}"].op = "Div"
+    signature = flat.signature
+    outputs = {
+        key: end.moved(lambda name: f"again/{name}") for key, end in signature.outputs.items()
+    }
+    flat.variant.signatures["again"] = replace(signature, name="again", outputs=outputs)
+
+
+def moving_twice(different: bool) -> FlatFunction:
+    import tensorflow as tf
+
+    flat = flatten(moving_average(tf), X)
+    assigns = [flat.graph.nodes.pop(name) for name in flat.initializers]
+    values = [flat.graph.nodes.pop(assign.input[1]) for assign in assigns]
+    twice(flat, different)
+    flat.rewrite(MergeEqual(), SeparateUpdates())
+    flat.graph.nodes |= {node.name: node for node in (*assigns, *values)}
+    return flat
+
+
+def test_two_signatures_that_share_an_update_make_it_once(tf1: Tf1Client) -> None:
+    flat = moving_twice(different=False)
+    assert len(flat.variant.update_ops) == 1
+    check_calls(tf1, flat)
+
+
+def test_two_signatures_that_update_otherwise_are_told_of() -> None:
+    flat = moving_twice(different=True)
+    assert len(flat.variant.update_ops) == 2
+    reasons = [note.reason for note in flat.report.remarks]
+    assert any("two calls, of which TF2 makes one at a time" in reason for reason in reasons)
+
+
+def test_a_read_after_unordered_writes_is_refused() -> None:
+    graph = Graph([], OpTable())
+    dtype = type_attr(tf_pb.DT_FLOAT)
+    graph.add("VarHandleOp", "v", dtype=dtype, shape=shape_attr(()))
+    for name in ("a", "b"):
+        graph.add("Placeholder", name, dtype=dtype)
+        graph.add("AssignVariableOp", f"{name}/assign", ["v", name], dtype=dtype)
+    graph.add("ReadVariableOp", "read", ["v", "^a/assign", "^b/assign"], dtype=dtype)
+    with pytest.raises(UnsupportedError, match="which write it in no order") as error:
+        SeparateUpdates().rewrite(Variant(INFERENCE, graph), Report("", None, ""))
+    assert error.value.where.node == "read"
+
+
+def test_an_op_that_does_something_unknown_to_a_variable_is_refused() -> None:
+    graph = Graph([], OpTable())
+    graph.add("VarHandleOp", "v", dtype=type_attr(tf_pb.DT_FLOAT), shape=shape_attr(()))
+    graph.add("ResourceAccumulatorNumAccumulated", "count", ["v"])
+    with pytest.raises(UnsupportedError, match="what it does to it is not known"):
+        SeparateUpdates().rewrite(Variant(INFERENCE, graph), Report("", None, ""))
