@@ -22,7 +22,14 @@ from bridge.errors import (
     Where,
     WrongKindError,
 )
-from bridge.report import CallableReport, Counts, Note, Report
+from bridge.report import (
+    CallableReport,
+    Counts,
+    Note,
+    Report,
+    SignatureReport,
+    VariableReport,
+)
 
 __version__ = "0.1.0"
 
@@ -36,10 +43,12 @@ __all__ = [
     "Note",
     "RefusedError",
     "Report",
+    "SignatureReport",
     "SourceNotFoundError",
     "UnsafeError",
     "UnsupportedError",
     "UsageError",
+    "VariableReport",
     "Where",
     "WrongKindError",
     "__version__",
