@@ -13,7 +13,7 @@ from bridge.bundle.files import index_name
 from bridge.errors import MalformedError, UnsupportedError, Where, WrongKindError
 from bridge.graph import Graph
 from bridge.hub_module.names import MODULE_DEF
-from bridge.layout import ASSETS, SAVED_MODEL, VARIABLES
+from bridge.layout import ASSETS, ASSETS_EXTRA, SAVED_MODEL, VARIABLES
 from bridge.model import TRAIN, Model, Tags, Variant, format_tags
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
@@ -26,7 +26,7 @@ from bridge.saved_model.record import RECORD, read_record
 from bridge.saved_model.state_reader import SavedState, StateReader
 from bridge.validate import check_graph
 
-_DERIVED = frozenset({SAVED_MODEL, VARIABLES, ASSETS, "fingerprint.pb"})
+_KEPT = frozenset({SAVED_MODEL, VARIABLES, ASSETS, ASSETS_EXTRA, "fingerprint.pb"})
 """What the module has in its own form, or what is computed from it."""
 
 
@@ -151,7 +151,7 @@ def _build_variant(
 
 def _report_leftovers(directory: Path, model: Model, report: Report) -> None:
     for path in sorted(directory.iterdir()):
-        if path.name not in _DERIVED:
+        if path.name not in _KEPT:
             report.drop("file", path.name, "no part of the module format")
     known = {"variables.index", *(shard.name for shard in model.shards)}
     folder = directory / VARIABLES

@@ -234,7 +234,7 @@ class StateReader:
         if wanted and self._index is None:
             raise MalformedError("there is no checkpoint in variables/", where=tree.where)
         places = {} if self._index is None else places_of_variables(tree, wanted, self._index)
-        names = _names_of(tree, wanted)
+        names = _names_of(tree, wanted, used)
         trained = tree.child(ROOT, "trainable_variables")
         trainable = (
             [n for n in wanted if tree.nodes[n].variable.trainable]
@@ -276,8 +276,11 @@ class StateReader:
         for number in others:
             name, entry = tree.nodes[number].variable.name, found.get(number)
             if entry and entry.data and (name, entry.shape, entry.data.crc32c) in kept:
-                continue  # Keras' export() stores each variable twice
-            self._report.drop("variable", name or tree.path(number), reason)
+                # Keras 3's export() stores each variable twice.
+                copy = "the source has an equal copy that nothing reads; the module has one"
+                self._report.remark("variable", name, copy)
+            else:
+                self._report.drop("variable", name or tree.path(number), reason)
 
 
 def _range(entry: Entry, name: str, where: Where) -> ByteRange:
@@ -286,19 +289,21 @@ def _range(entry: Entry, name: str, where: Where) -> ByteRange:
     return entry.data
 
 
-def _names_of(tree: ObjectTree, numbers: list[int]) -> dict[int, str]:
+def _names_of(tree: ObjectTree, numbers: list[int], used: Collection[int]) -> dict[int, str]:
     """Gives each variable its own name, or its path in the model where several have one name.
 
-    Where only a list leads to it, it keeps its own name, with a number.
+    What functions read keeps its name before what nothing reads: Keras stores copies. Where only a
+    list leads to a variable, it keeps its own name, with a number.
     """
     own = {n: tree.nodes[n].variable.name.partition(":")[0] for n in numbers}
-    count = Counter(own.values())
+    all_names, read_names = Counter(own.values()), Counter(own[n] for n in numbers if n in used)
     taken: set[str] = set()
     suffixes: dict[str, int] = {}
     names: dict[int, str] = {}
-    for number in numbers:
+    for number in sorted(numbers, key=lambda n: n not in used):
         name = own[number]
-        clear = count[name] == 1 or tree.is_only_listed(number)
+        alone = (read_names if number in used else all_names)[name] == 1
+        clear = alone or tree.is_only_listed(number)
         wanted = name if name and clear else tree.path(number)
         wanted = re.sub(r"^[^A-Za-z0-9.]+", "", node_name(wanted)) or "variable"
         names[number] = unique_name(wanted, taken.__contains__, suffixes)
