@@ -26,7 +26,7 @@ MAX_DEPTH = 40
 """Conditionals and loops may be nested so deep: protobuf reads no more than 100 levels, and the
 contexts of v1 control flow take two for each."""
 
-MAX_CONTROL_EDGES = 4_000_000
+MAX_CONTROL_EDGES = 1_000_000
 """So many may calls leave: what waits for a call waits for all that the function must run."""
 
 ENTRY = "_hubbridge_entry"

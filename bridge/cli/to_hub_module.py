@@ -136,7 +136,7 @@ def _renamed(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(size):
         raise UsageError(f"--image-size {text}: HEIGHTxWIDTH is expected, such as 224x224")

@@ -16,9 +16,7 @@ from bridge.counts import count_model
 from bridge.errors import UnsupportedError, Where
 from bridge.graph import Graph
 from bridge.hub_module.description import describe_variant
-from bridge.hub_module.names import (
-    MODULE_DEF,
-)
+from bridge.hub_module.names import MODULE_DEF
 from bridge.hub_module.variable_defs import checkpoint_tensors, declare_variables
 from bridge.model import Model, Variant
 from bridge.ops import REFERENCE_TABLES, RESOURCE_TABLE
@@ -56,8 +54,8 @@ class HubModuleWriter:
         """Builds everything but the files.
 
         Args:
-          model: the model, with resource variables and without v1 loops and conditionals, whose
-            contexts a Model does not hold. It is not changed.
+          model: the model, with resource variables; v1 loops and conditionals have their contexts
+            in its variants. It is not changed.
           options: how to write it.
           report: told what is kept.
 

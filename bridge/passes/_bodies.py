@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.attrs import shape_attr, type_attr
-from bridge.errors import MalformedError
 from bridge.function_body import FunctionArg, build_function
-from bridge.graph import Graph, Tensor
-from bridge.inline import flat_output
+from bridge.graph import Graph, Tensor, parse_tensor
+from bridge.inline import Body as InlinedBody
 from bridge.model import Shape, shape_from_proto
 from bridge.proto import tf_pb
 
@@ -48,7 +47,7 @@ def open_body(graph: Graph, name: str) -> Body:
     """Returns a copy of a function of a graph's library.
 
     Raises:
-      MalformedError: the body names a tensor that it does not have.
+      MalformedError: the body reads an output that its node does not have.
     """
     function = graph.functions[name]
     body = Graph([], graph.ops, graph.functions.values(), where=graph.where)
@@ -58,25 +57,13 @@ def open_body(graph: Graph, name: str) -> Body:
         body.add("Placeholder", arg.name, dtype=type_attr(arg.type), shape=shape_attr(shape))
         handle_data = tuple(arg.handle_data)
         args.append(FunctionArg(arg.name, (Tensor(arg.name, 0),), arg.type, shape, handle_data))
-    originals = {node.name: node for node in function.node_def}
-
-    def tensor(text: str) -> Tensor:
-        if ":" not in text:
-            return Tensor(text, 0)
-        source, output, number = text.split(":")
-        if source not in originals:
-            raise MalformedError(
-                f"function {name!r} reads {text!r}, which it does not have", where=graph.at(source)
-            )
-        return Tensor(source, flat_output(body, originals[source], output, int(number)))
-
-    for original in originals.values():
-        node = tf_pb.NodeDef()
-        node.CopyFrom(original)
-        node.input[:] = [t if t.startswith("^") else str(tensor(t)) for t in original.input]
-        body.nodes[node.name] = node
+    inner = InlinedBody(graph, function, {arg.name: arg.name for arg in args})
+    body.nodes.update((node.name, node) for node in inner.nodes())
     signature = function.signature
-    outputs = [(arg.name, tensor(function.ret[arg.name])) for arg in signature.output_arg]
+    outputs = [
+        (arg.name, parse_tensor(inner.tensor(function.ret[arg.name])))
+        for arg in signature.output_arg
+    ]
     controls = [function.control_ret[control] for control in signature.control_output]
     return Body(name, body, args, outputs, list(dict.fromkeys(controls)))
 

@@ -5,6 +5,8 @@ that ops change by its handle, while a float `flow` that runs from one to the ne
 order. The flow runs where the list ran; the handle never changes, and comes into branches and loops
 from where the array was made.
 
+So a list that several start from, each with a value of its own, must be as many arrays.
+
 An item of a TensorArray can be written once. Where a program writes one again, TensorFlow 1 raises.
 But the recurrent layers of Keras keep their last output in a list of one item, which each step
 writes: such a list becomes the item itself.
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 
 from bridge.attrs import bool_attr, int_attr, ints_of, shape_attr, type_attr
 from bridge.errors import UnsupportedError
-from bridge.graph import Graph, Tensor
+from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape, shape_to_proto
 from bridge.passes._contexts import Context
 from bridge.proto import tf_pb
@@ -28,6 +30,26 @@ HINT = "save the model again without this use of a TensorArray or of a list of t
 def is_list_op(op: str) -> bool:
     """True for an op on lists of tensors."""
     return op.startswith(("TensorList", "EmptyTensorList"))
+
+
+def give_each_its_own(graph: Graph) -> None:
+    """Gives each reader of a list that is yet to be filled one of its own.
+
+    Equal lists may have become one node, such as those of the two directions of a recurrent layer.
+    """
+    consumers = graph.consumers()
+    for node in [node for node in graph.nodes.values() if node.op == "TensorListReserve"]:
+        readers = [
+            (reader, position)
+            for reader, position in consumers[node.name]
+            if not parse_tensor(reader.input[position]).is_control
+        ]
+        for reader, position in readers[1:]:
+            copy = tf_pb.NodeDef()
+            copy.CopyFrom(node)
+            copy.name = graph.unique_name(node.name)
+            graph.nodes[copy.name] = copy
+            reader.input[position] = copy.name
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,24 @@ class Lists:
                 where=self._graph.at(where),
                 hint=HINT,
             )
+
+    def enter(self, tensor: Tensor, where: str) -> None:
+        """Notes that a loop goes on with a list, if a tensor is one.
+
+        Raises:
+          UnsupportedError: something else has done so already.
+        """
+        if isinstance(self._arrays.get(tensor), _Array):
+            self._take(tensor, where)
+
+    def _take(self, flow: Tensor, where: str) -> None:
+        if flow in self._written:
+            raise UnsupportedError(
+                "two writes to a list of tensors start from the same one",
+                where=self._graph.at(where),
+                hint=HINT,
+            )
+        self._written.add(flow)
 
     def convert(
         self, node: tf_pb.NodeDef, inputs: Sequence[Tensor], context: Context, name: str
@@ -224,9 +264,7 @@ class Lists:
         array = self._arrays[flow]
         assert isinstance(array, _Array)
         before = op.context.bring_in(flow)
-        if before in self._written:
-            raise self._unsupported(op, "two writes to a list of tensors start from the same one")
-        self._written.add(before)
+        self._take(before, op.name)
         handle = op.context.bring_in(array.handle)
         after = op.add(kind, op.name, [handle, *inputs, before], T=type_attr(array.dtype))
         self.same(after, flow)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.passes._bodies import Body, open_body
 from bridge.passes._functions import has_effect
+from bridge.passes._lists import give_each_its_own
 from bridge.passes._variable_ops import FUNCTIONAL
 from bridge.proto import tf_pb
 
@@ -64,6 +65,7 @@ class Functions:
     def _read(self, name: str) -> Function:
         body = open_body(self._graph, name)
         graph = body.graph
+        give_each_its_own(graph)
         arguments = {arg.name: position for position, arg in enumerate(body.args)}
         effects = [
             node.name

@@ -216,6 +216,7 @@ class Lowering:
         merges: dict[int, Tensor] = {}
         for position in variables:
             outside = context.bring_in(inputs[position])
+            self.lists.enter(outside, scope)
             waits = list(controls)
             if context.is_invariant(outside) and context.pivot is not None:
                 # Else the loop would begin once more when the one around ends.

@@ -8,7 +8,7 @@ from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
 from bridge.passes._contexts import CondContext, WhileContext
 from bridge.passes._infra import VariantPass
-from bridge.passes._lists import is_list_op
+from bridge.passes._lists import give_each_its_own, is_list_op
 from bridge.passes._lowering import Lowering
 from bridge.passes._variable_ops import FUNCTIONAL
 from bridge.proto import tf_pb
@@ -51,6 +51,7 @@ class LowerControlFlow(VariantPass):
         functional = [n.name for n in graph.nodes.values() if n.op in FUNCTIONAL]
         if not functional:
             return 0
+        give_each_its_own(graph)
         wanted = _readers(variant, functional)
         lowering = Lowering(graph, _WITH_UPDATES if variant.update_ops else 1)
         moved: dict[Tensor, Tensor] = {}

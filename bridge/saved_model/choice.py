@@ -108,7 +108,7 @@ def choose(
     functions = _Functions(tree, concrete, library)
     call = tree.child(ROOT, "__call__")
     inference = _pick(functions, call, training=False)
-    training = _pick(functions, call, training=True)
+    training = _pick(functions, call, training=True, like=inference)
     served = _served(tree, functions)
     signatures = dict(served)
     if inference is not None:
@@ -167,7 +167,7 @@ def _trained(tree: ObjectTree, functions: _Functions, name: str, served: Trace) 
     A callable of its name that was traced for training, and that takes and gives the same; else the
     serving signature as it is.
     """
-    trace = _pick(functions, tree.child(ROOT, name), training=True)
+    trace = _pick(functions, tree.child(ROOT, name), training=True, like=served)
     if trace is None or name == SERVING_DEFAULT:
         return served
     same = _keys(trace) == _keys(served)
@@ -179,12 +179,18 @@ def _keys(trace: Trace) -> tuple[set[str], set[str]]:
     return inputs, {leaf.key for leaf in trace.outputs}
 
 
-def _pick(functions: _Functions, number: int | None, *, training: bool) -> Trace | None:
-    """Returns the trace of a function that serves best for inference or for training."""
+def _pick(
+    functions: _Functions, number: int | None, *, training: bool, like: Trace | None = None
+) -> Trace | None:
+    """Returns the trace of a function that serves best for inference or for training.
+
+    Old releases of Keras trace each mode twice, for other names of the inputs: those of `like` are
+    the best.
+    """
     defaults = argument_defaults(functions.spec(number))
     traces = [t for t in functions.traces(number) if _runs(t, training)]
 
-    def rank(trace: Trace) -> tuple[bool, int, int]:
+    def rank(trace: Trace) -> tuple[bool, bool, int, int]:
         odd = sum(
             value != defaults.get(name, value)
             for name, value in trace.values.items()
@@ -196,7 +202,8 @@ def _pick(functions: _Functions, number: int | None, *, training: bool) -> Trace
             for part in leaf.endpoint.components
             for size in part.shape or ()
         )
-        return trace.values.get(RETURN_ENDPOINTS) is not True, odd, known
+        other = like is not None and _keys(trace) != _keys(like)
+        return other, trace.values.get(RETURN_ENDPOINTS) is not True, odd, known
 
     return min(traces, key=rank, default=None)
 
@@ -237,11 +244,23 @@ def _report_other_traces(
     functions: _Functions, number: int | None, chosen: list[Trace], report: Report
 ) -> None:
     """Names the traces of `__call__` that take something that no chosen one takes."""
-    described = {_description(trace) for trace in chosen}
+    seen = {_types(trace) for trace in chosen}
     for trace in functions.traces(number):
-        if (text := _description(trace)) not in described:
-            described.add(text)
-            report.drop("trace", f"__call__({text})", "a signature has one type of each input")
+        if (types := _types(trace)) not in seen:
+            seen.add(types)
+            text = f"__call__({_description(trace)})"
+            report.drop("trace", text, "a signature has one type of each input")
+
+
+def _types(trace: Trace) -> tuple[object, ...]:
+    """What a trace takes, whatever the tensors are called."""
+    inputs = [
+        (leaf.argument, leaf.endpoint.dtype, leaf.endpoint.shape)
+        for leaf in trace.inputs
+        if not leaf.is_training
+    ]
+    values = [(k, v) for k, v in sorted(trace.values.items()) if k not in _MODES]
+    return (*inputs, *values)
 
 
 def _description(trace: Trace) -> str:

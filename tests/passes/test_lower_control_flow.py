@@ -162,6 +162,23 @@ def array_in_branches(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
     return call
 
 
+def loops_from_one_list(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        first = second = tf.TensorArray(tf.float32, 2, element_shape=[3])
+        for i in tf.range(2):
+            first = first.write(i, tf.sin(x[i] * b))
+        for i in tf.range(2):
+            second = second.write(1 - i, x[i] * b)
+        return first.stack(), tf.matmul(second.stack(), w)
+
+    return call
+
+
+def loops_from_one_list_in_a_branch(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
+    both = loops_from_one_list(tf, w, b)
+    return lambda x: tf.cond(tf.reduce_sum(x) > 0.0, lambda: both(x), lambda: (x, x))
+
+
 def recurrent(tf: Any, w: Any, b: Any) -> Callable[..., Any]:
     import keras
 
@@ -228,6 +245,8 @@ CASES = {
         map_fn,
         growing_array,
         array_in_branches,
+        loops_from_one_list,
+        loops_from_one_list_in_a_branch,
         recurrent,
         tf_keras_recurrent,
         embedding,
@@ -463,6 +482,21 @@ def test_two_writes_that_start_from_one_list_are_refused() -> None:
             for one in (first, second)
         ]
         return tf.cond(x[0, 0] > 0.0, lambda: stacks[0], lambda: stacks[1])
+
+    with pytest.raises(UnsupportedError, match="two writes to a list"):
+        rewritten(call, X, passes=PASSES)
+
+
+def test_two_loops_that_start_from_one_filled_list_are_refused() -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        first = second = tf.TensorArray(tf.float32, 2, element_shape=[3]).unstack(x)
+        for i in tf.range(2):
+            first = first.write(i, x[i] * 2.0)
+        for i in tf.range(2):
+            second = second.write(i, x[i] * 3.0)
+        return first.stack() + second.stack()
 
     with pytest.raises(UnsupportedError, match="two writes to a list"):
         rewritten(call, X, passes=PASSES)
