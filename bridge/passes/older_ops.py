@@ -30,6 +30,10 @@ class OlderOps(ReplaceNodes):
     7. GatherV2 of batches, along an axis behind the batch ones: its gradient of old is wrong. The
        axis is moved to them, and what was gathered is moved back. Of old, indices are more than
        one a batch.
+    8. SparseSegmentMean and its like, which look up embeddings of sparse ids, number segments by
+       int32 of old: the numbers are cast.
+    9. TensorStridedSliceUpdate of old kills the process where it may write into its input. The
+       values are spread over zeros, and chosen where the slice is.
     """
 
     name: ClassVar[str] = "older-ops"
@@ -176,6 +180,27 @@ def _gather(new: Replacement) -> bool:
     return True
 
 
+def _sparse_segments(new: Replacement) -> bool:
+    data, indices, segments, *count = new.inputs
+    if new.dtype(segments) == tf_pb.DT_INT32:
+        return False
+    attrs = new.attrs()
+    attrs.pop("Tsegmentids", None)
+    new.become(new.op, [data, indices, new.cast(segments, tf_pb.DT_INT32), *count], **attrs)
+    return True
+
+
+def _strided_slice_update(new: Replacement) -> bool:
+    tensor, *bounds, values = new.inputs
+    attrs, count = new.attrs(), type_attr(tf_pb.DT_INT32)
+    shape = new.add("Shape", "Shape", [tensor], T=attrs["T"], out_type=attrs["Index"])
+    spread = new.add("StridedSliceGrad", "values", [shape, *bounds, values], **attrs)
+    ones = new.cast(new.math("OnesLike", values), count.type)
+    mask = new.add("StridedSliceGrad", "mask", [shape, *bounds, ones], **attrs | {"T": count})
+    new.become("Select", [new.cast(mask, tf_pb.DT_BOOL), spread, tensor], T=attrs["T"])
+    return True
+
+
 _RULES: Mapping[str, Callable[[Replacement], bool]] = {
     "Atan2": _atan2,
     "BatchMatMulV3": _batch_mat_mul,
@@ -187,6 +212,13 @@ _RULES: Mapping[str, Callable[[Replacement], bool]] = {
     "MatrixDiagPartV3": _matrix_diagonals,
     "MatrixDiagV3": _matrix_diagonals,
     "MatrixSetDiagV3": _matrix_diagonals,
+    "SparseSegmentMean": _sparse_segments,
+    "SparseSegmentMeanWithNumSegments": _sparse_segments,
+    "SparseSegmentSqrtN": _sparse_segments,
+    "SparseSegmentSqrtNWithNumSegments": _sparse_segments,
+    "SparseSegmentSum": _sparse_segments,
+    "SparseSegmentSumWithNumSegments": _sparse_segments,
+    "TensorStridedSliceUpdate": _strided_slice_update,
     "Xlog1py": _xlog1py,
 }
 

@@ -28,7 +28,7 @@ from bridge.saved_model.object_tree import (
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import Trace, read_trace
 
-_PASSED_ON = frozenset({"Identity", "NoOp"})
+_PASSED_ON = frozenset({"Const", "Identity", "NoOp"})
 
 
 @dataclass(frozen=True)

@@ -321,7 +321,7 @@ def _mutable_table(path: Path) -> None:
     obj.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
     obj.table.insert(tf.constant(["a"]), tf.constant([1], tf.int64))
     spec = tf.TensorSpec([None], tf.string)
-    obj.__call__ = tf.function(lambda x: obj.table.lookup(x), input_signature=[spec])
+    obj.__call__ = tf.function(lambda x: obj.table.lookup(x) + 1, input_signature=[spec])
     tf.saved_model.save(obj, str(path))
 
 
@@ -331,7 +331,7 @@ def _dense_table(path: Path) -> None:
     obj = tf.Module()
     obj.table = tf.lookup.experimental.DenseHashTable(tf.int64, tf.int64, -1, -1, -2)
     spec = tf.TensorSpec([None], tf.int64)
-    obj.__call__ = tf.function(lambda x: obj.table.lookup(x), input_signature=[spec])
+    obj.__call__ = tf.function(lambda x: obj.table.lookup(x) + 1, input_signature=[spec])
     tf.saved_model.save(obj, str(path))
 
 
