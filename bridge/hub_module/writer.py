@@ -166,6 +166,8 @@ def _count(model: Model, report: Report) -> None:
         for variant in variants
         for name, one in variant.signatures.items()
     ]
+    # A pass may have dropped some that the reader named.
+    report.variables = [one for one in report.variables if one.name in model.variables]
     kept.update_ops = sum(len(variant.update_ops) for variant in variants)
     kept.regularization_losses = sum(len(variant.regularization_losses) for variant in variants)
     kept.functions = sum(len(variant.graph.functions) for variant in variants)

@@ -86,7 +86,7 @@ def to_hub_module_passes(
         Prune(),
         LowerControlFlow(),
         FitAttrs(release),
-        CheckRelease(release),
+        CheckRelease(release, allowed_ops),
     )
 
 

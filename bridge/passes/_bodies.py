@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.attrs import shape_attr, type_attr
@@ -43,8 +44,13 @@ class Body:
         )
 
 
-def open_body(graph: Graph, name: str) -> Body:
+def open_body(graph: Graph, name: str, names: Mapping[str, str] | None = None) -> Body:
     """Returns a copy of a function of a graph's library.
+
+    Args:
+      graph: the graph.
+      name: the function.
+      names: new names of its nodes; they keep theirs by default.
 
     Raises:
       MalformedError: the body reads an output that its node does not have.
@@ -57,14 +63,14 @@ def open_body(graph: Graph, name: str) -> Body:
         body.add("Placeholder", arg.name, dtype=type_attr(arg.type), shape=shape_attr(shape))
         handle_data = tuple(arg.handle_data)
         args.append(FunctionArg(arg.name, (Tensor(arg.name, 0),), arg.type, shape, handle_data))
-    inner = InlinedBody(graph, function, {arg.name: arg.name for arg in args})
+    inner = InlinedBody(graph, function, {arg.name: arg.name for arg in args}, names)
     body.nodes.update((node.name, node) for node in inner.nodes())
     signature = function.signature
     outputs = [
         (arg.name, parse_tensor(inner.tensor(function.ret[arg.name])))
         for arg in signature.output_arg
     ]
-    controls = [function.control_ret[control] for control in signature.control_output]
+    controls = [inner.name(function.control_ret[control]) for control in signature.control_output]
     return Body(name, body, args, outputs, list(dict.fromkeys(controls)))
 
 

@@ -123,7 +123,7 @@ class Bodies:
         after: dict[str, str] = {}
         read = {tensor for node in nodes for tensor in graph.inputs(graph.nodes[node])}
         read.update(targets.values())
-        for node_name in graph.topological_order(nodes):
+        for node_name in graph.topological_order([n for n in graph.nodes if n in nodes]):
             node = graph.nodes[node_name]
             inputs = list(graph.inputs(node))
             data = [tensors[tensor] for tensor in inputs if not tensor.is_control]

@@ -123,16 +123,28 @@ def _is_swish(graph: Graph, node: tf_pb.NodeDef) -> bool:
     sigmoid = _other_factor(graph, product, x)
     if sigmoid.op != "Sigmoid":
         return False
-    if not betas:
-        return sigmoid.input[0] == x
+    if not betas and sigmoid.input[0] == x:
+        return True
     scaled = graph.nodes[parse_tensor(sigmoid.input[0]).node]
-    factors = sorted(text for text in scaled.input if not text.startswith("^"))
-    return scaled.op == "Mul" and factors == sorted([x, *betas]) and _is_const(graph, betas[0])
+    if scaled.op != "Mul" or x not in scaled.input:
+        return False
+    beta = next((text for text in scaled.input[:2] if text != x), x)
+    # TensorFlow 2.8 does not pass `beta` on. Another one than 1 could be somebody else's function.
+    return _is_const(graph, beta) and (betas == [beta] or (not betas and _is_one(graph, beta)))
 
 
 def _other_factor(graph: Graph, product: tf_pb.NodeDef, factor: str) -> tf_pb.NodeDef:
     first, second = product.input[:2]
     return graph.nodes[parse_tensor(second if first == factor else first).node]
+
+
+def _is_one(graph: Graph, tensor: str) -> bool:
+    """True for a scalar 1, as TensorFlow writes it."""
+    node = graph.nodes[parse_tensor(tensor).node]
+    while node.op in ("Cast", "Identity"):
+        node = graph.nodes[parse_tensor(node.input[0]).node]
+    value = node.attr["value"].tensor
+    return list(value.float_val) == [1.0] and not value.tensor_shape.dim
 
 
 def _is_const(graph: Graph, tensor: str) -> bool:

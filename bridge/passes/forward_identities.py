@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
-from bridge.ops import WRITING_OPS
 from bridge.passes._functions import has_effect
 from bridge.passes._infra import VariantPass
+from bridge.passes._variable_ops import Use, VariableUses
 from bridge.report import Report
 
 
@@ -66,8 +66,13 @@ def _drop_ties(graph: Graph) -> int:
 
 def _before_writes(graph: Graph) -> set[str]:
     """Returns the nodes that write a variable, and the NoOps that such a node waits for."""
+    find = VariableUses(graph)
     found: set[str] = set()
-    stack = [node for node in graph.nodes.values() if node.op.startswith(WRITING_OPS)]
+    stack = [
+        node
+        for node in graph.nodes.values()
+        if any(Use.WRITE in use for use in find.of_node(node).values())
+    ]
     while stack:
         node = stack.pop()
         if node.name in found:

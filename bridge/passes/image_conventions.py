@@ -8,10 +8,9 @@ from typing import ClassVar
 
 from bridge.attrs import shape_attr
 from bridge.dtypes import dtype_name
-from bridge.errors import UnsupportedError, UsageError
+from bridge.errors import UnsupportedError, UsageError, Where
 from bridge.graph import Tensor, parse_tensor
 from bridge.model import (
-    INFERENCE,
     Component,
     Encoding,
     Endpoint,
@@ -46,6 +45,25 @@ class ImageOptions:
     image_size: tuple[int, int] | None = None
     logits: bool = False
 
+    def __post_init__(self) -> None:
+        """Checks what can be checked without a model.
+
+        Raises:
+          UsageError: there is no such task, or no such size.
+        """
+        if self.task is not None and self.task not in TASKS:
+            raise UsageError(
+                f"there is no task {self.task!r}", hint=f"it is one of {', '.join(TASKS)}"
+            )
+        sizes = [] if self.image_size is None else list(self.image_size)
+        if self.image_size is not None and (
+            len(sizes) != 2 or not all(0 < size < 1 << 20 for size in sizes)
+        ):
+            raise UsageError(
+                f"the image size {self.image_size!r} is no height and width in pixels",
+                hint="give both, such as (224, 224), or --image-size 224x224",
+            )
+
     @property
     def given(self) -> bool:
         """True if the user said anything."""
@@ -69,18 +87,7 @@ class ImageConventions:
     name: ClassVar[str] = "image-conventions"
 
     def __init__(self, options: ImageOptions):
-        """Creates the pass.
-
-        Args:
-          options: what the user says.
-
-        Raises:
-          UsageError: there is no such task.
-        """
-        if options.task is not None and options.task not in TASKS:
-            raise UsageError(
-                f"there is no task {options.task!r}", hint=f"it is one of {', '.join(TASKS)}"
-            )
+        """Creates the pass; `options` is what the user says."""
         self._options = options
 
     def run(self, model: Model, report: Report) -> int:
@@ -88,10 +95,15 @@ class ImageConventions:
         if model.was_module and not self._options.given:
             return 0
         changed = 0
-        names = self._names(model, report)
-        for variant in model.variants.values():
-            if DEFAULT not in variant.signatures:
-                continue
+        variants = [v for v in model.variants.values() if DEFAULT in v.signatures]
+        if not variants and self._options.given:
+            raise UsageError(
+                "the model has no signature `default`, which --input, --task, --image-size and "
+                "--logits speak of",
+                where=Where(model.source),
+            )
+        for variant in variants:
+            names = self._names(variant, report)
             before = dict(variant.signatures)
             variant.signatures[DEFAULT] = _renamed(variant.signatures[DEFAULT], names)
             self._set_image_size(variant, report)
@@ -103,19 +115,9 @@ class ImageConventions:
 
     # -- names ---------------------------------------------------------------------------------
 
-    def _names(self, model: Model, report: Report) -> dict[str, str]:
+    def _names(self, variant: Variant, report: Report) -> dict[str, str]:
         """Returns the new name of each input of `default` that gets one."""
-        variant = model.variants.get(INFERENCE) or next(iter(model.variants.values()))
-        signature = variant.signatures.get(DEFAULT)
-        if signature is None:
-            if self._options.given:
-                raise UsageError(
-                    "the model has no signature `default`, which --input, --task, --image-size and "
-                    "--logits speak of",
-                    where=variant.graph.where,
-                )
-            return {}
-        inputs = signature.inputs
+        inputs = variant.signatures[DEFAULT].inputs
         given: dict[str, str] = {}
         for new, old in self._options.inputs.items():
             if old in given:
@@ -141,15 +143,13 @@ class ImageConventions:
                     "says which",
                     variant.graph.at(None, DEFAULT),
                 )
-        for other in model.variants.values():
-            if DEFAULT in other.signatures:
-                renamed = [given.get(key, key) for key in other.signatures[DEFAULT].inputs]
-                if len(set(renamed)) < len(renamed):
-                    twice = next(name for name in renamed if renamed.count(name) > 1)
-                    raise UsageError(
-                        f"--input: two inputs of `default` would be called {twice!r}",
-                        where=other.graph.where,
-                    )
+        renamed = [given.get(key, key) for key in inputs]
+        if len(set(renamed)) < len(renamed):
+            twice = next(name for name in renamed if renamed.count(name) > 1)
+            raise UsageError(
+                f"--input: two inputs of `default` would be called {twice!r}",
+                where=variant.graph.where,
+            )
         return given
 
     # -- size ----------------------------------------------------------------------------------
@@ -227,12 +227,17 @@ class ImageConventions:
                     where=variant.graph.at(None, DEFAULT),
                     hint="leave --logits out; the output may be logits already",
                 )
-            logits = output.moved(lambda _: str(softmax))
-            outputs = signature.outputs | {DEFAULT: logits}
-            variant.signatures[DEFAULT] = replace(signature, outputs=outputs)
-        elif softmax is not None and (
-            self._options.task == CLASSIFICATION or CLASSIFICATION in variant.signatures
-        ):
+            for name, other in list(variant.signatures.items()):
+                # The source's own task signature stays the same mapping as `default`.
+                found = other.outputs.get(DEFAULT) if name in (DEFAULT, CLASSIFICATION) else None
+                if found is not None and _softmax(variant, found) == softmax:
+                    outputs = other.outputs | {DEFAULT: found.moved(lambda _: str(softmax))}
+                    variant.signatures[name] = replace(other, outputs=outputs)
+        if self._options.task == CLASSIFICATION and self._options.logits:
+            return
+        classes = variant.signatures.get(CLASSIFICATION, signature).outputs.get(DEFAULT)
+        named = self._options.task == CLASSIFICATION or CLASSIFICATION in variant.signatures
+        if named and classes is not None and _softmax(variant, classes) is not None:
             report.remark(
                 "output",
                 CLASSIFICATION,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bridge.attrs import type_attr
 from bridge.dtypes import dtype_name
 from bridge.errors import MalformedError
-from bridge.function_body import FunctionArg, build_function
-from bridge.graph import Graph, Tensor, parse_tensor, unique_name
-from bridge.inline import Body, Inliner, check_size, node_name
-from bridge.model import Variant, shape_from_proto
+from bridge.graph import Graph, parse_tensor, unique_name
+from bridge.inline import Inliner, check_size, node_name
+from bridge.model import Variant
+from bridge.passes._bodies import open_body
 from bridge.passes._infra import VariantPass
 from bridge.passes._interfaces import check_interfaces
 from bridge.proto import tf_pb
@@ -74,8 +73,8 @@ def _inline_in_functions(graph: Graph) -> int:
     graph.keep_called_functions()
     count = 0
     flat: dict[str, tf_pb.FunctionDef] = {}
-    for name, function in graph.functions.items():
-        flat[name], inlined = _flattened(graph, function)
+    for name in graph.functions:
+        flat[name], inlined = _flattened(graph, name)
         count += inlined
     graph.functions = flat
     graph.keep_called_functions()
@@ -98,43 +97,18 @@ def _names(function: tf_pb.FunctionDef) -> dict[str, str] | None:
     return names
 
 
-def _flattened(graph: Graph, function: tf_pb.FunctionDef) -> tuple[tf_pb.FunctionDef, int]:
+def _flattened(graph: Graph, name: str) -> tuple[tf_pb.FunctionDef, int]:
     """Returns a function that calls no other, and how many calls it had."""
-    signature = function.signature
-    body = Graph([], graph.ops, graph.functions.values(), where=graph.where)
-    args: list[FunctionArg] = []
-    for position, arg in enumerate(signature.input_arg):
-        body.add("Placeholder", arg.name, dtype=type_attr(arg.type))
-        shapes = function.arg_attr[position].attr["_output_shapes"].list.shape
-        shape = shape_from_proto(shapes[0]) if shapes else None
-        tensor = Tensor(arg.name, 0)
-        args.append(FunctionArg(arg.name, (tensor,), arg.type, shape, tuple(arg.handle_data)))
-    names = _names(function)
-    inner = Body(graph, function, {arg.name: arg.name for arg in args}, names)
-    body.nodes.update((node.name, node) for node in inner.nodes())
-    inliner = Inliner(body)
+    names = _names(graph.functions[name])
+    body = open_body(graph, name, names)
+    inliner = Inliner(body.graph)
     count = inliner.run()
-    check_nodes(body)
+    check_nodes(body.graph)
     if not count and names is None:
         unchanged = tf_pb.FunctionDef()
-        unchanged.CopyFrom(function)
+        unchanged.CopyFrom(graph.functions[name])
         return unchanged, 0
-    members = [name for name in body.nodes if name not in {arg.name for arg in args}]
-    outputs = [
-        (output.name, parse_tensor(inliner.resolve(inner.tensor(function.ret[output.name]))))
-        for output in signature.output_arg
-    ]
-    controls = [
-        node
-        for control in signature.control_output
-        for node in inliner.resolve_control(inner.name(function.control_ret[control]))
-    ]
-    flat = build_function(
-        body,
-        signature.name,
-        members,
-        args,
-        outputs=outputs,
-        control_outputs=dict.fromkeys(controls),
-    )
-    return flat, count
+    body.outputs = [(key, parse_tensor(inliner.resolve(str(t)))) for key, t in body.outputs]
+    controls = [node for name in body.controls for node in inliner.resolve_control(name)]
+    body.controls = list(dict.fromkeys(controls))
+    return body.close(), count

@@ -23,7 +23,8 @@ class MergeEqual(VariantPass):
        mostly are the same mapping. A TF1 Hub module has one graph for all of its signatures.
     2. Only stateless nodes are merged, reads of variables that are ordered alike, and writes of
        variables: two signatures that make the same update of the same inputs must not make it twice
-       when the client runs all update ops. Nodes that draw random numbers stay apart.
+       when the client runs all update ops. (What one function writes twice, tf.function orders, and
+       nodes in order are not equal.) Nodes that draw random numbers stay apart.
     """
 
     name: ClassVar[str] = "merge-equal"

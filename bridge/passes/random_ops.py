@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import ClassVar
 
 from bridge.attrs import ints_of, ints_tensor_attr, type_attr
@@ -44,6 +44,7 @@ _BY_GENERATOR = {
     "StatefulUniformInt": "RandomUniformInt",
 }
 
+_LOOPS = frozenset({"While", "StatelessWhile"})
 _REWRITTEN = frozenset({*_BY_KEY, _ALL_INTEGERS, *_BY_SEED, *_BY_GENERATOR})
 
 # tensorflow/core/framework/rng_alg.h: on CPUs and GPUs, 3 (whatever suits the device) is Philox.
@@ -72,7 +73,8 @@ class RandomOps:
     3. State that then serves nothing else is dropped, by name; its writes are no update ops.
     4. Bodies of If, While and Case go the same way; a seed that is an argument counts as the
        caller's.
-    5. An algorithm other than Philox, and a key that no seed was made to, are refused by name.
+    5. An algorithm other than Philox, a key that no seed was made to, and a seed that comes into a
+       body from state that moves on outside are refused by name.
     """
 
     name: ClassVar[str] = "random-ops"
@@ -117,6 +119,7 @@ def _drop_variable(model: Model, name: str) -> None:
 def _rewrite(variant: Variant, report: Report) -> tuple[int, set[str]]:
     graph = variant.graph
     count = 0
+    seeds = {name: _seed_arguments(graph, name) for name in graph.functions}
     for name, function in list(graph.functions.items()):
         if not any(node.op in _REWRITTEN for node in function.node_def):
             continue
@@ -139,9 +142,47 @@ def _rewrite(variant: Variant, report: Report) -> tuple[int, set[str]]:
     for signature in variant.signatures.values():
         targets |= {parse_tensor(name).node for name in signature.output_tensors()}
     draws = _Draws(graph, None, targets)
+    draws.check_bodies(seeds)
     count += draws.run()
     _remark(graph, draws, report)
     return count, set(draws.states)
+
+
+def _seed_arguments(graph: Graph, name: str) -> frozenset[int]:
+    """Returns the positions of the arguments that a function makes seeds of."""
+    if not any(n.op in _REWRITTEN for f in _reached(graph, name) for n in f.node_def):
+        return frozenset()
+    body = open_body(graph, name)
+    seeds: list[str] = []
+    for node in body.graph.nodes.values():
+        if node.op in _BY_KEY or node.op == _ALL_INTEGERS:
+            seeds += [parse_tensor(text).node for text in node.input[1:3]]
+        elif node.op in _BY_SEED:
+            seeds.append(parse_tensor(node.input[_BY_SEED[node.op]]).node)
+        for called in graph.called_functions(node):
+            seeds += [
+                parse_tensor(node.input[position + _first_argument(node)]).node
+                for position in _seed_arguments(graph, called)
+            ]
+    made_of = body.graph.ancestors(seeds, lambda tensor: tensor.is_control)
+    return frozenset(i for i, arg in enumerate(body.args) if arg.name in made_of)
+
+
+def _reached(graph: Graph, name: str) -> list[tf_pb.FunctionDef]:
+    """Returns a function and all that it refers to."""
+    reached = {name: graph.functions[name]}
+    for function in (order := [graph.functions[name]]):  # grows while it runs
+        for node in function.node_def:
+            for called in graph.called_functions(node):
+                if called not in reached:
+                    reached[called] = graph.functions[called]
+                    order.append(reached[called])
+    return order
+
+
+def _first_argument(node: tf_pb.NodeDef) -> int:
+    """Returns which input of a node is the first argument of its functions."""
+    return 0 if node.op in _LOOPS else 1
 
 
 def _remark(graph: Graph, draws: _Draws, report: Report) -> None:
@@ -175,6 +216,23 @@ class _Draws:
             if Use.WRITE in use
         }
         self._drawn: dict[tuple[str, ...], str] = {}
+
+    def check_bodies(self, seeds: Mapping[str, Collection[int]]) -> None:
+        """Refuses a branch or loop that makes a seed of what the function moves on outside of it.
+
+        Args:
+          seeds: the positions of the arguments that each function makes seeds of.
+        """
+        for node in self.graph.nodes.values():
+            for name in self.graph.called_functions(node):
+                for position in seeds[name]:
+                    if self._moving(node, [node.input[position + _first_argument(node)]]):
+                        raise UnsupportedError(
+                            "a random op inside takes its seed from state that moves on outside",
+                            where=self.graph.at(node.name),
+                            hint="make the seed where the numbers are drawn, and save the model "
+                            "again",
+                        )
 
     def run(self) -> int:
         """Rewrites the random ops; returns how many there were, and nodes dropped with them."""

@@ -111,6 +111,7 @@ def choose(
     training = _pick(functions, call, training=True, like=inference)
     served = _served(tree, functions)
     signatures = dict(served)
+    source = _stand_in(served)
     if inference is not None:
         if DEFAULT in served:
             report.drop("signature", DEFAULT, "the signature of this name is `__call__`")
@@ -118,7 +119,7 @@ def choose(
         _report_other_traces(
             functions, call, [inference, *([training] if training else [])], report
         )
-    elif (source := _stand_in(served)) is not None:
+    elif source is not None:
         signatures[DEFAULT] = served[source]
     if not signatures:
         raise UnsupportedError(
@@ -135,10 +136,20 @@ def choose(
             "of this name; callers must name one",
         )
     choice = Choice({INFERENCE: dict(sorted(signatures.items()))})
-    if training is not None:
-        trained = {name: _trained(tree, functions, name, trace) for name, trace in served.items()}
-        choice.signatures[TRAIN] = dict(sorted((trained | {DEFAULT: training}).items()))
-    _report_modes(served, training is not None, report)
+    fed = training or inference
+    trained = {
+        name: _trained(tree, functions, name, trace, fed, report) for name, trace in served.items()
+    }
+    if training is not None or trained != served:
+        # What was traced for inference only is in training what it is in inference.
+        if training is not None:
+            trained[DEFAULT] = training
+        elif inference is not None:
+            trained[DEFAULT] = inference
+        elif source is not None:
+            trained[DEFAULT] = trained[source]
+        choice.signatures[TRAIN] = dict(sorted(trained.items()))
+    _report_modes(served, TRAIN in choice.signatures, report)
     choice.losses = _losses(tree, functions)
     _report_other_functions(tree, served, report)
     return choice
@@ -161,17 +172,42 @@ def _stand_in(served: Mapping[str, Trace]) -> str | None:
     return next(iter(served)) if len(served) == 1 else None
 
 
-def _trained(tree: ObjectTree, functions: _Functions, name: str, served: Trace) -> Trace:
+def _trained(
+    tree: ObjectTree,
+    functions: _Functions,
+    name: str,
+    served: Trace,
+    default: Trace | None,
+    report: Report,
+) -> Trace:
     """Returns what a serving signature is in training.
 
     A callable of its name that was traced for training, and that takes and gives the same; else the
-    serving signature as it is.
+    serving signature as it is. A client runs the update ops of all signatures together, so all
+    that train must take what `default` takes.
     """
     trace = _pick(functions, tree.child(ROOT, name), training=True, like=served)
-    if trace is None or name == SERVING_DEFAULT:
+    if trace is None or name == SERVING_DEFAULT or _keys(trace) != _keys(served):
         return served
-    same = _keys(trace) == _keys(served)
-    return trace if same else served
+    if default is not None and _fed(trace) != _fed(default):
+        report.remark(
+            "signature",
+            name,
+            "in {train} it is what it is in {}: its training trace takes other inputs than "
+            "`default`, and a client runs the update ops of all signatures with the inputs of one",
+        )
+        return served
+    return trace
+
+
+def _fed(trace: Trace) -> set[tuple[str, int, str]]:
+    """What decides whether two traces can be given the same inputs."""
+    return {
+        (leaf.key, part.dtype, format_shape(part.shape))
+        for leaf in trace.inputs
+        if not leaf.is_training
+        for part in leaf.endpoint.components
+    }
 
 
 def _keys(trace: Trace) -> tuple[set[str], set[str]]:
@@ -212,7 +248,7 @@ def _runs(trace: Trace, training: bool) -> bool:
     """True if a trace is one for this value of `training`, given as a bool or as a tensor."""
     if any(leaf.is_training for leaf in trace.inputs):
         return True
-    return (trace.values.get(TRAINING) is True) == training
+    return bool(trace.values.get(TRAINING)) == training  # 1 is as good as True
 
 
 def _losses(tree: ObjectTree, functions: _Functions) -> list[Trace]:

@@ -36,6 +36,27 @@ def test_swish_has_its_gradient(tf1: Tf1Client) -> None:
     check_equal(tf1, flat)
 
 
+def test_swish_of_tensorflow_2_8_has_its_gradient(tf1: Tf1Client) -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        beta = tf.constant(1.0, name="beta")
+
+        @tf.custom_gradient
+        def swish(x: Any) -> Any:
+            sigmoid = tf.sigmoid(beta * x)
+            return x * sigmoid, lambda dy: dy * sigmoid * (1.0 + x * (1.0 - sigmoid))
+
+        return swish(x)
+
+    flat = flatten(call, X)
+    assert len(markers(flat)) == 1
+    flat.rewrite(CustomGradients())
+    assert not markers(flat)
+    assert not flat.report.not_kept
+    check_equal(tf1, flat)
+
+
 def test_swish_in_a_branch_has_its_gradient() -> None:
     import tensorflow as tf
 

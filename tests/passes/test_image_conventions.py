@@ -244,6 +244,17 @@ def test_a_known_size_is_attached() -> None:
     assert size_of(variant) == (8, 9)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [sparse("images", IMAGE), dense("images", (None, 8)), dense("images", None)],
+    ids=["sparse", "vector", "unknown"],
+)
+def test_only_dense_images_have_a_size(end: Endpoint) -> None:
+    variant = variant_of({"images": end})
+    run(variant)
+    assert variant.attachments == {}
+
+
 def test_an_unknown_size_is_attached_if_the_user_says_it() -> None:
     variant = variant_of({"x": OPEN})
     run(variant)

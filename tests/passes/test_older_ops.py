@@ -167,7 +167,9 @@ def test_an_op_gives_the_same_numbers_and_gradients(tf1: Tf1Client, name: str) -
     assert flat.report.passes["older-ops"] == 1
     # Products of integers have none, nor has counting in TensorFlow 2.
     floats = any(tensor.dtype.is_floating for tensor in flat.inputs)
-    check_equal(tf1, flat, gradients=floats and op != "DenseBincount" and name != "an update of a row")
+    check_equal(
+        tf1, flat, gradients=floats and op != "DenseBincount" and name != "an update of a row"
+    )
 
 
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
