@@ -67,6 +67,13 @@ def bool_tensor_attr(value: bool) -> tf_pb.AttrValue:
     return tf_pb.AttrValue(tensor=proto)
 
 
+def float_tensor_attr(value: float) -> tf_pb.AttrValue:
+    """An attribute of kind `tensor`: a float32 scalar."""
+    proto = tf_pb.TensorProto(dtype=tf_pb.DT_FLOAT, float_val=[value])
+    proto.tensor_shape.SetInParent()
+    return tf_pb.AttrValue(tensor=proto)
+
+
 def ints_tensor_attr(dtype: int, values: int | Sequence[int]) -> tf_pb.AttrValue:
     """An attribute of kind `tensor`: an int32 or int64 scalar, or vector."""
     numbers = [values] if isinstance(values, int) else list(values)

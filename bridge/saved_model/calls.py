@@ -8,6 +8,7 @@ from dataclasses import replace
 from bridge.attrs import (
     bool_attr,
     bool_tensor_attr,
+    float_tensor_attr,
     function_attr,
     shape_attr,
     strings_tensor_attr,
@@ -54,6 +55,9 @@ class VariantBuilder:
         for leaf in trace.inputs:
             if leaf.is_training:
                 arguments.append(self._training_node())
+                continue
+            if leaf.default is not None:
+                arguments.append(self._default_node(leaf.argument, leaf.default))
                 continue
             endpoint = self._placeholders(leaf)
             inputs[leaf.key] = endpoint
@@ -107,6 +111,12 @@ class VariantBuilder:
                 value=bool_tensor_attr(self._training),
             )
         return self._mode
+
+    def _default_node(self, argument: str, default: float) -> str:
+        name = self._graph.unique_name(argument)
+        value = float_tensor_attr(default)
+        self._graph.add("Const", name, dtype=type_attr(tf_pb.DT_FLOAT), value=value)
+        return name
 
     def _placeholders(self, leaf: Leaf) -> Endpoint:
         """Returns an input; signatures with an input of the same key and type share it."""

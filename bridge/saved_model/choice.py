@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bridge.dtypes import dtype_name
 from bridge.errors import MalformedError, UnsupportedError, Where
-from bridge.model import INFERENCE, TRAIN, Tags, format_shape
+from bridge.model import INFERENCE, TRAIN, Tags, format_shape, format_tags
 from bridge.proto import tf_pb
 from bridge.report import Report
 from bridge.saved_model.object_tree import ObjectTree
@@ -20,6 +20,7 @@ from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import (
     DEFAULT,
     TRAINING,
+    Python,
     Trace,
     argument_defaults,
     argument_names,
@@ -67,11 +68,21 @@ class _Functions:
         self._concrete = concrete
         self._library = library
 
-    def trace(self, name: str, arguments: Iterable[str] = ()) -> Trace:
+    def trace(
+        self,
+        name: str,
+        arguments: Iterable[str] = (),
+        defaults: Mapping[str, Python] | None = None,
+    ) -> Trace:
         if name not in self._concrete or name not in self._library:
             raise MalformedError(f"there is no function {name!r}", where=self._tree.where)
         return read_trace(
-            name, self._concrete[name], self._library[name], list(arguments), self._tree.where
+            name,
+            self._concrete[name],
+            self._library[name],
+            list(arguments),
+            self._tree.where,
+            defaults,
         )
 
     def spec(self, number: int | None) -> tf_pb.FunctionSpec:
@@ -83,8 +94,10 @@ class _Functions:
 
     def traces(self, number: int | None) -> list[Trace]:
         """Returns the traces of a function object, in its order."""
-        arguments = argument_names(self.spec(number))
-        return [self.trace(name, arguments) for name in self._tree.concrete_functions(number)]
+        spec = self.spec(number)
+        arguments, defaults = argument_names(spec), argument_defaults(spec)
+        names = self._tree.concrete_functions(number)
+        return [self.trace(name, arguments, defaults) for name in names]
 
 
 def choose(
@@ -150,6 +163,7 @@ def choose(
             trained[DEFAULT] = trained[source]
         choice.signatures[TRAIN] = dict(sorted(trained.items()))
     _report_modes(served, TRAIN in choice.signatures, report)
+    _report_defaults(choice, report)
     choice.losses = _losses(tree, functions)
     _report_other_functions(tree, served, report)
     return choice
@@ -205,13 +219,13 @@ def _fed(trace: Trace) -> set[tuple[str, int, str]]:
     return {
         (leaf.key, part.dtype, format_shape(part.shape))
         for leaf in trace.inputs
-        if not leaf.is_training
+        if not leaf.is_fixed
         for part in leaf.endpoint.components
     }
 
 
 def _keys(trace: Trace) -> tuple[set[str], set[str]]:
-    inputs = {leaf.key for leaf in trace.inputs if not leaf.is_training}
+    inputs = {leaf.key for leaf in trace.inputs if not leaf.is_fixed}
     return inputs, {leaf.key for leaf in trace.outputs}
 
 
@@ -276,6 +290,18 @@ def _report_modes(served: Mapping[str, Trace], trains: bool, report: Report) -> 
             report.drop("input", TRAINING, f"it is {values}", Where(signature=name))
 
 
+def _report_defaults(choice: Choice, report: Report) -> None:
+    """Names the arguments that no signature takes because the function has a default for them."""
+    for tags, named in choice.signatures.items():
+        for name, trace in named.items():
+            for leaf in trace.inputs:
+                if leaf.default is not None:
+                    reason = f"it is always {leaf.default!r}, its default"
+                    report.drop(
+                        "input", leaf.argument, reason, Where(None, format_tags(tags), name)
+                    )
+
+
 def _report_other_traces(
     functions: _Functions, number: int | None, chosen: list[Trace], report: Report
 ) -> None:
@@ -293,7 +319,7 @@ def _types(trace: Trace) -> tuple[object, ...]:
     inputs = [
         (leaf.argument, leaf.endpoint.dtype, leaf.endpoint.shape)
         for leaf in trace.inputs
-        if not leaf.is_training
+        if not leaf.is_fixed
     ]
     values = [(k, v) for k, v in sorted(trace.values.items()) if k not in _MODES]
     return (*inputs, *values)

@@ -7,7 +7,7 @@ order of flat tensors is that of tf.nest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.model import Component, Encoding, Endpoint, Shape, shape_from_proto
@@ -30,17 +30,25 @@ class Leaf:
       argument: name of the argument that holds it; empty for a result.
       key: its own name.
       endpoint: what it is.
+      default: what the Python function takes where a caller leaves the argument out; None where it
+        must be given.
     """
 
     argument: str
     key: str
     endpoint: Endpoint
+    default: float | None = None
 
     @property
     def is_training(self) -> bool:
         """True for the argument `training`, where it is given as a tensor."""
         end = self.endpoint
         return self.argument == TRAINING and (end.dtype, end.shape) == (tf_pb.DT_BOOL, ())
+
+    @property
+    def is_fixed(self) -> bool:
+        """True if no caller gives it: the variant or the function's default says what it is."""
+        return self.is_training or self.default is not None
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ def read_trace(
     function: tf_pb.FunctionDef,
     arguments: Sequence[str],
     where: Where,
+    defaults: Mapping[str, Python] | None = None,
 ) -> Trace:
     """Reads how a concrete function is called.
 
@@ -98,6 +107,7 @@ def read_trace(
       function: the function itself.
       arguments: names of the positional arguments.
       where: for error messages.
+      defaults: of its arguments, by name.
 
     Raises:
       MalformedError: the description does not fit the function.
@@ -119,6 +129,7 @@ def read_trace(
             values[argument] = _python(value)
     captures = tuple(concrete.bound_inputs)
     inputs = reader.endpoints(found, types[: len(types) - len(captures)], _input_key)
+    inputs = tuple(_with_default(leaf, defaults or {}) for leaf in inputs)
     results = [_Found("", *leaf) for leaf in reader.leaves(concrete.output_signature, ())]
     outputs = reader.endpoints(
         results, [arg.type for arg in function.signature.output_arg], _output_key
@@ -133,6 +144,15 @@ class _Found:
     argument: str
     path: tuple[str | int, ...]
     spec: tf_pb.StructuredValue
+
+
+def _with_default(leaf: Leaf, defaults: Mapping[str, Python]) -> Leaf:
+    """Returns an input with the default of its argument, if that is a number for this scalar."""
+    default, end = defaults.get(leaf.argument), leaf.endpoint
+    scalar = (end.dtype, end.shape) == (tf_pb.DT_FLOAT, ())
+    if scalar and isinstance(default, (int, float)) and not isinstance(default, bool):
+        return replace(leaf, default=float(default))
+    return leaf
 
 
 def _input_key(leaf: _Found) -> str:

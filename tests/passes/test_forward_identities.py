@@ -111,3 +111,29 @@ def test_a_write_still_waits_for_the_reads_before_it() -> None:
     assert inputs(variant, "write") == ["v", "x", "^tie", "^read"]
     assert inputs(variant, "tie") == ["^read"]
     assert inputs(variant, "y") == ["read"]
+
+
+def test_what_writes_in_a_branch_still_waits_for_reads() -> None:
+    branch = tf_pb.FunctionDef()
+    branch.signature.name = "branch"
+    branch.signature.input_arg.add(name="v", type=tf_pb.DT_RESOURCE)
+    branch.signature.input_arg.add(name="x", type=FLOAT)
+    branch.node_def.append(op("write", "AssignVariableOp", "v", "x", dtype=FLOAT))
+    branch.signature.control_output.append("write")
+    branch.control_ret["write"] = "write"
+    choice = op("if", "If", "p", "v", "x", "^read")
+    choice.attr["Tcond"].type = tf_pb.DT_BOOL
+    choice.attr["Tin"].list.type.extend([tf_pb.DT_RESOURCE, FLOAT])
+    for name in ("then_branch", "else_branch"):
+        choice.attr[name].func.name = "branch"
+    nodes = [
+        op("p", "Placeholder", dtype=tf_pb.DT_BOOL),
+        op("v", "VarHandleOp", dtype=FLOAT),
+        op("read", "ReadVariableOp", "v", dtype=FLOAT),
+        relu("y", "read"),
+        choice,
+    ]
+    variant = variant_of(nodes)
+    variant.graph.functions["branch"] = branch
+    run(variant)
+    assert inputs(variant, "if") == ["p", "v", "x", "^read"]

@@ -307,3 +307,24 @@ def test_functions_and_callables_that_no_signature_is_are_named() -> None:
         ("function", "encode"),
         ("callable", "part"),
     ]
+
+
+def test_a_scalar_with_a_default_is_no_input() -> None:
+    model = Model()
+    momentum = spec("momentum", FLOAT, ())
+    traces = [model.traced("infer", spec("x"), boolean(False), momentum)]
+    default = Value(float64_value=0.9)
+    model.method("__call__", traces, ["x", "training", "momentum"], [boolean(False), default])
+    choice, report = chosen(model)
+    (trace,) = choice.signatures[INFERENCE].values()
+    assert [(leaf.key, leaf.default) for leaf in trace.inputs] == [("x", None), ("momentum", 0.9)]
+    assert [(note.kind, note.name) for note in report.not_kept] == [("input", "momentum")]
+
+
+def test_a_named_callable_alone_makes_the_training_variant() -> None:
+    model = Model()
+    traces = [model.traced(f"extra_{value}", spec("x"), boolean(value)) for value in (False, True)]
+    model.method("extra", traces, ["x", "training"], [boolean(False)])
+    model.signature("extra", model.trace(scaled("serve", 1.0), keywords={"x": spec("x")}))
+    choice, _ = chosen(model)
+    assert names(choice)["{train}"] == {"default": "extra_True", "extra": "extra_True"}
