@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import bridge
 from tests.clients.tf1 import Tf1Client, find_tf1_python
 from tests.networks.catalog import FORMATS, NETWORKS
 from tests.networks.compare import Result
@@ -41,7 +42,7 @@ def versions(python: Path) -> list[str]:
         f"Python {old['python']}, in one thread on the CPU",
         f"TensorFlow {new['tensorflow']}, Keras {new['keras']}, tf_keras {new['tf_keras']}, "
         f"Python {platform.python_version()}, the same",
-        f"hubbridge {importlib.metadata.version('hubbridge')}",
+        f"hubbridge {bridge.__version__}",
     ]
 
 

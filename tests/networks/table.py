@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tests.networks.catalog import FORMATS as ALL_FORMATS
 from tests.networks.catalog import NETWORKS
 from tests.networks.compare import (
     BATCHES,
@@ -114,6 +115,10 @@ def markdown(results: Sequence[Result], versions: Sequence[str]) -> str:
     lines = [HEAD, "## Results", "", *[f"- {version}" for version in versions], ""]
     good = sum(not result.problems for result in results)
     lines += [f"{good} of {len(results)} hold all rules below.", ""]
+    found = {(result.network, result.format) for result in results}
+    missing = [f"{n} {f}" for n in NETWORKS for f in ALL_FORMATS if (n, f) not in found]
+    if missing:
+        lines += [f"Not in this run, {len(missing)} of the sweep: {', '.join(missing)}.", ""]
     for name, network in NETWORKS.items():
         mine = [result for result in results if result.network == name]
         if not mine:
