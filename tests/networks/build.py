@@ -75,7 +75,9 @@ def enliven(model: Any, calibration: NDArray[np.float32]) -> None:
                 center = 0.3 if batch_norm or kind == "LayerScale" else 1.0
                 variable.assign(center * (1 + 0.2 * rng.standard_normal(variable.shape)))
             elif name == "beta":
-                variable.assign(batch_norm + 0.1 * rng.standard_normal(variable.shape))
+                # Three standard deviations above zero, where there is batch norm.
+                center = (1.0 if layer.scale else 3.0) if batch_norm else 0.0
+                variable.assign(center + 0.1 * rng.standard_normal(variable.shape))
             elif name == "bias":
                 variable.assign(0.1 * rng.standard_normal(variable.shape))
             elif kind == "Normalization" and name in ("mean", "variance"):
