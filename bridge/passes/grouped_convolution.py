@@ -41,7 +41,7 @@ class GroupedConvolution(ReplaceNodes):
         if rank is None or image is None or kernel is None or not len(image) == len(kernel) == rank:
             return False
         channels, depth, filters = image[-1], kernel[-2], kernel[-1]
-        if channels is None or not depth or not filters or channels == depth:
+        if not channels or not depth or not filters or channels == depth:
             return False
         groups = channels // depth
         if channels % depth or filters % groups:
