@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import HubBridgeError
+from tests.clients.tf1 import tf1_environ
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,8 +95,8 @@ def test_the_examples_run_in_order(reader):
 
 @pytest.mark.tf2
 @pytest.mark.slow
-def test_the_examples_for_tensorflow_1_run_in_order(reader, tf1_python, environ):
-    output = read(tf1_python, {TF1}, reader[0], environ | {"PYTHONIOENCODING": "utf-8"})
+def test_the_examples_for_tensorflow_1_run_in_order(reader, tf1_python):
+    output = read(tf1_python, {TF1}, reader[0], tf1_environ())
     assert "\n[16, 16]\n" in output
     assert "\n[4 9 6 7 0 2 3 5 1 8 8 8]\n" in output
     before, after = map(float, re.findall(r"^loss (\S+) → (\S+)$", output, re.MULTILINE)[0])

@@ -203,10 +203,10 @@ def test_variables_have_their_own_names_or_paths(sources: Sources) -> None:
 
 def test_equal_names_in_a_mere_list_are_numbered(sources: Sources) -> None:
     names = [v.name for v in sources["keras_subclassed"].report.variables]
-    assert names == [
+    # Beside them is the state of a seed generator, whose name Keras counts up in each process.
+    assert [name for name in names if name.startswith("subclassed")] == [
         "subclassed/kernel",
         "subclassed/bias",
-        "seed_generator/seed_generator_state",
         "subclassed/kernel_1",
         "subclassed/bias_1",
     ]
