@@ -13,7 +13,11 @@ SEED = 20260723
 
 
 def images(network: Network, count: int, seed: int = SEED) -> NDArray[np.float32]:
-    """Seeded images that differ in brightness, contrast, colour and at every scale."""
+    """Seeded images that differ in brightness, contrast, colour and at every scale.
+
+    No two neighbouring pixels are equal, as they would be where values are clipped: in flat places
+    it is rounding that decides which of equal values max pooling takes, and passes its gradient to.
+    """
     rng = np.random.default_rng(seed)
     size = network.size
     result = np.zeros((count, size, size, 3))
@@ -21,9 +25,9 @@ def images(network: Network, count: int, seed: int = SEED) -> NDArray[np.float32
         coarse = rng.normal(size=(count, scale, scale, 3))
         index = np.arange(size) * scale // size
         result += coarse[:, index][:, :, index]
-    result *= rng.uniform(0.05, 0.2, (count, 1, 1, 1))
-    result += rng.uniform(0.3, 0.7, (count, 1, 1, 3))
-    return (np.clip(result, 0, 1) * network.pixels).astype(np.float32)
+    result *= rng.uniform(0.2, 0.8, (count, 1, 1, 1))
+    result += rng.uniform(-1, 1, (count, 1, 1, 3))
+    return (network.pixels / (1 + np.exp(-result))).astype(np.float32)
 
 
 def build(keras: Any, network: Network) -> Any:
