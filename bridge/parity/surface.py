@@ -1,0 +1,141 @@
+"""Everything that a user of a model can see, read from its files alone.
+
+Both formats are brought to the terms of a TF1 Hub module: variants, signatures, variables. What a
+SavedModel offers is read from its objects and signatures, as tf.saved_model.load would; the record
+that hubbridge leaves in its own output is not looked at, so that a fault of the converter shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.model import Endpoint, Shape, Tags
+
+HUB_MODULE = "TF1 Hub module"
+SAVED_MODEL = "TF2 SavedModel"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to compute a signature. It travels to a runner as JSON.
+
+    Attributes:
+      kind: `module` (a variant's signature), `callable` (a Python call on the loaded object) or
+        `signature` (a serving signature).
+      name: the module's or the serving signature, or the callable's attribute path: `__call__`,
+        `named`, `bs16_train.__call__`.
+      tags: of the variant, for a module.
+      args: positional arguments as a template: a leaf is `{"input": NAME}`, a constant is
+        `{"value": X}`, structures are lists and objects `{"dict": {...}}`.
+      kwargs: keyword arguments, likewise.
+      outputs: for each output of the signature, the path to it in what the call returns: keys and
+        positions; empty for the returned tensor itself.
+    """
+
+    kind: str
+    name: str
+    tags: tuple[str, ...] = ()
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How reports name it: `__call__(training=False)`, `signatures['serving_default']`."""
+        constants = ", ".join(
+            f"{key}={value['value']!r}" for key, value in self.kwargs.items() if "value" in value
+        )
+        if self.kind == "callable":
+            return f"{self.name}({constants})" if constants else self.name
+        return f"signatures[{self.name!r}]" if self.kind == "signature" else self.name
+
+
+@dataclass(frozen=True)
+class Computation:
+    """A signature of a variant, and the ways to compute it.
+
+    Attributes:
+      variant: tags.
+      signature: name.
+      inputs: by name; the components of an endpoint have no meaning for a SavedModel.
+      outputs: by name, the union of what the ways return.
+      calls: the ways, the main one first.
+    """
+
+    variant: Tags
+    signature: str
+    inputs: Mapping[str, Endpoint]
+    outputs: Mapping[str, Endpoint]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class SeenVariable:
+    """A variable as a user sees it.
+
+    Attributes:
+      name: its name, without `:0`.
+      dtype: base DataType number.
+      shape: static shape.
+      trainable: whether training moves it.
+      digest: SHA-256 of its bytes, in hexadecimal.
+    """
+
+    name: str
+    dtype: int
+    shape: Shape
+    trainable: bool
+    digest: str
+
+
+@dataclass(frozen=True)
+class Surface:
+    """All of it.
+
+    Attributes:
+      path: the directory.
+      format: HUB_MODULE or SAVED_MODEL.
+      producer: the TensorFlow release that wrote it, as it says.
+      computations: every signature of every variant.
+      variables: by name.
+      regularization_losses: how many there are, by variant; a SavedModel has those of the root
+        for all its variants.
+      updated: names of the variables that a call changes, by variant: what update ops write in a
+        module, what the training trace writes in a SavedModel.
+      assets: SHA-256 of each asset file, by name.
+      tables: number of initialized tables.
+      attachments: message bytes, by variant and key.
+      image_size: height and width that images are expected to have; None where it says nothing.
+    """
+
+    path: Path
+    format: str
+    producer: str
+    computations: tuple[Computation, ...]
+    variables: Mapping[str, SeenVariable]
+    regularization_losses: Mapping[Tags, int]
+    updated: Mapping[Tags, frozenset[str]]
+    assets: Mapping[str, str]
+    tables: int
+    attachments: Mapping[Tags, Mapping[str, bytes]]
+    image_size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A signature that both sides have.
+
+    Attributes:
+      reference: as the reference has it.
+      candidate: as the candidate has it.
+      inputs: the candidate's name for each input of the reference.
+      outputs: the candidate's name for each output of the reference.
+    """
+
+    reference: Computation
+    candidate: Computation
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
