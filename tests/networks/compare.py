@@ -28,9 +28,12 @@ LOSS_RULE = 1e-5
 SMALL_GRADIENT = 1e-2
 
 # A ReLU whose input is within rounding of zero passes its gradient on one side and not on the
-# other. That changes gradients by up to percents, between two ways of TensorFlow 2 too, and no
-# tolerance that allows it would be any good. So a gradient that breaks its rule is computed again
-# with other images, until as many batches were tried. A wrong conversion is wrong for all of them.
+# other, and so does max pooling with two inputs within rounding of one another. That changes
+# gradients by up to percents, between two ways of TensorFlow 2 too, and no tolerance that allows it
+# would be any good. So a gradient that breaks its rule is computed again with other images, until
+# as many batches were tried. A wrong conversion is wrong for all of them. Some networks have so
+# many inputs of max pooling that there is always such a pair. There the worst gradient may be as
+# far off as TensorFlow 2 is from itself, and most gradients must hold the rule still.
 BATCHES = 4
 
 STEPS = 5
@@ -48,6 +51,7 @@ class Trace:
       output: largest difference of an output.
       gradient: largest difference of a gradient.
       gradient_of: the variable of that gradient.
+      typical: the median of the differences of all gradients.
       gradients: how many gradients were compared.
       batches: how many batches of images were tried.
       state: largest difference of a moving average after the update ops.
@@ -59,6 +63,7 @@ class Trace:
     output: float = 0.0
     gradient: float = 0.0
     gradient_of: str = ""
+    typical: float = 0.0
     gradients: int = 0
     batches: int = 1
     state: float = 0.0
@@ -125,12 +130,15 @@ def under(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
 def compare_gradients(trace: Trace, found: Arrays, wanted: Arrays) -> None:
     """Compares gradients that have the same names."""
     largest = max((float(np.abs(array).max()) for array in wanted.values()), default=0.0)
-    trace.gradient = 0.0
+    trace.gradient, trace.gradient_of = 0.0, ""
+    differences = []
     for name, array in wanted.items():
         scale = max(float(np.abs(array).max()), SMALL_GRADIENT * largest)
         worst = difference(found[name], array, scale)
+        differences.append(worst)
         if not worst <= trace.gradient:
             trace.gradient, trace.gradient_of = worst, name
+    trace.typical = float(np.median(differences)) if differences else 0.0
     trace.gradients = len(wanted)
 
 
@@ -250,7 +258,7 @@ def compare_trace(
         wanted = names.rename(under(other, f"{mode}|gradient"), result, "gradient")
         trace.batches += 1
         compare_gradients(trace, given, {name: wanted[name] for name in both})
-    result.check(f"{mode} gradient of {trace.gradient_of}", trace.gradient, GRADIENT_RULE)
+    check_gradients(trace, mode, result)
     if found.forward:
         result.problems.append(f"{mode}: a forward pass changes {sorted(found.forward)}")
     compare_state(trace, found, reference, mode, names, result)
@@ -260,6 +268,13 @@ def compare_trace(
         trace.regularizers = losses.size
         result.check(f"{mode} regularization", trace.regularization, LOSS_RULE)
     return trace
+
+
+def check_gradients(trace: Trace, mode: str, result: Result) -> None:
+    """Notes gradients that are farther off than rounding explains."""
+    own = result.noise[mode].gradient if mode in result.noise else 0.0
+    result.check(f"{mode} gradient of {trace.gradient_of}", trace.gradient, max(GRADIENT_RULE, own))
+    result.check(f"{mode} median gradient", trace.typical, GRADIENT_RULE)
 
 
 def compare_state(

@@ -20,7 +20,8 @@ import numpy as np
 import bridge
 from tests.clients.tf1 import Tf1Client
 from tests.networks.catalog import FORMATS, KERAS3, STILL, TRAINABLE_FORMATS, Network
-from tests.networks.compare import Pair, Result, Trace, compare, noise
+from tests.networks.compare import Pair, Result, Trace, compare
+from tests.networks.compare import noise as compare_ways
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,7 +100,7 @@ def noise_of(formats: Sequence[str], directory: Path) -> dict[str, Trace]:
     if source is None or not beside(source, NOISE).exists():
         return {}
     first, second = read(beside(source)), read(beside(source, NOISE))
-    return {mode: noise(first, second, mode) for mode in ("inference", "training")}
+    return {mode: compare_ways(first, second, mode) for mode in ("inference", "training")}
 
 
 def convert(source: Path, dest: Path) -> bridge.Report:
@@ -111,9 +112,11 @@ def convert(source: Path, dest: Path) -> bridge.Report:
     return report
 
 
-def check(client: Tf1Client, network: Network, format_: str, directory: Path) -> Result:
+def check(
+    client: Tf1Client, network: Network, format_: str, directory: Path, noise: dict[str, Trace]
+) -> Result:
     """Converts one format of a network and compares the module with it."""
-    result = Result(network.name, format_)
+    result = Result(network.name, format_, noise=noise)
     source = directory / format_
     result.megabytes = sum(p.stat().st_size for p in source.rglob("*") if p.is_file()) / 1e6
     modules = directory / "modules"
@@ -216,8 +219,8 @@ def sweep(
                         if error:
                             result = Result(network.name, format_, [error])
                         else:
-                            result = check(client, network, format_, directory)
-                            result.noise = noise_of(mine, directory)
+                            noise = noise_of(mine, directory)
+                            result = check(client, network, format_, directory, noise)
                         write(work, code, result)
                         talk(f"{network.name} {format_}: {time.monotonic() - start:.0f} s")
                     yield result

@@ -63,10 +63,14 @@ def number(value: float, rule: float) -> str:
     return text if value <= rule else f"**{text}**"
 
 
-def gradient(trace: Trace) -> str:
-    """The difference of the gradients."""
+def gradient(trace: Trace, own: Trace | None) -> str:
+    """The difference of the gradients, and of most of them where TensorFlow 2 is as far off."""
     again = f" ({trace.batches})" if trace.batches > 1 else ""
-    return number(trace.gradient, GRADIENT_RULE) + again
+    rule = max(GRADIENT_RULE, own.gradient if own else 0.0)
+    typical = ""
+    if trace.gradient > GRADIENT_RULE:
+        typical = f", median {number(trace.typical, GRADIENT_RULE)}"
+    return number(trace.gradient, rule) + again + typical
 
 
 def trains(result: Result) -> str:
@@ -83,13 +87,13 @@ def row(result: Result) -> list[str]:
     cells = [f"`{result.format}`"]
     if (trace := result.inference) is None:
         return [*cells, *["**failed**"] * 2, *["—"] * 4, "**no**", "—"]
-    cells += [number(trace.output, OUTPUT_RULE), gradient(trace)]
+    cells += [number(trace.output, OUTPUT_RULE), gradient(trace, result.noise.get("inference"))]
     if (trace := result.training) is None:
         cells += ["—"] * 4
     else:
         cells += [
             number(trace.output, OUTPUT_RULE),
-            gradient(trace) + (" ¹" if result.random else ""),
+            gradient(trace, result.noise.get("training")) + (" ¹" if result.random else ""),
             number(trace.state, STATE_RULE) if trace.updated else "none",
             f"{trace.regularizers}: {number(trace.regularization, LOSS_RULE)}"
             if trace.regularizers
@@ -157,10 +161,12 @@ one that breaks its rule.
   gradient must agree. Gradients that should be zero (of a bias before batch norm, of the bias of
   attention's keys) are rounding noise on both sides; so no gradient is compared more closely than
   relative to {SMALL_GRADIENT:.0%} of the network's largest. A ReLU whose input is within rounding
-  of zero may pass its gradient on one side and not on the other, which changes gradients by up to
-  percents; so a gradient that breaks its rule is computed again with other images, on at most
-  {BATCHES} batches. A number in parentheses says how many it took. A wrong conversion would be
-  wrong for all of them.
+  of zero, or max pooling with two inputs within rounding of one another, may pass its gradient on
+  one side and not on the other, which changes gradients by up to percents; so a gradient that
+  breaks its rule is computed again with other images, on at most {BATCHES} batches. A number in
+  parentheses says how many it took. A wrong conversion would be wrong for all of them. Where none
+  of them does, the worst gradient may be as far off as TensorFlow 2 is from itself (the row
+  below), and the median over all variables, then shown too, must hold the rule.
 - **training output**, **training gradient**: the same of `hub.Module(path, trainable=True,
   tags={{"train"}})` against `training=True`.
 - **moving averages**: after one run of UPDATE_OPS, against after one call with `training=True`.

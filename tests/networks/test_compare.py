@@ -14,7 +14,10 @@ from tests.networks.compare import (
     FALL,
     Pair,
     Result,
+    Trace,
+    check_gradients,
     check_losses,
+    compare_gradients,
     compare_trace,
     difference,
     is_told,
@@ -146,6 +149,28 @@ def test_a_wrong_gradient_is_computed_again_on_three_more_batches(
     trace = compare_trace(found, reference(), "training", result, pair)
     assert (client.asked, trace.batches) == (asked, asked + 1)
     assert bool(result.problems) == fails
+
+
+@pytest.mark.parametrize(("own", "fails"), [(2e-3, False), (5e-4, True)])
+def test_one_gradient_may_be_as_far_off_as_tensorflow_2_is_from_itself(
+    own: float, fails: bool
+) -> None:
+    arrays = {"a": array(1), "b": array(1), "c": array(1)}
+    trace = Trace()
+    compare_gradients(trace, arrays | {"b": array(1) * np.float32(1.001)}, arrays)
+    assert trace.gradient_of == "b"
+    result = Result("network", "format", noise={"training": Trace(gradient=own)})
+    check_gradients(trace, "training", result)
+    assert bool(result.problems) == fails
+
+
+def test_most_gradients_must_hold_the_rule_even_where_tensorflow_2_does_not() -> None:
+    arrays = {"a": array(1), "b": array(1), "c": array(1)}
+    trace = Trace()
+    compare_gradients(trace, {name: a * np.float32(1.001) for name, a in arrays.items()}, arrays)
+    result = Result("network", "format", noise={"training": Trace(gradient=1e-2)})
+    check_gradients(trace, "training", result)
+    assert [problem.split(":")[0] for problem in result.problems] == ["training median gradient"]
 
 
 def test_a_variable_that_is_gone_must_be_told() -> None:
