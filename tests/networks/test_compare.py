@@ -155,9 +155,9 @@ def test_a_wrong_gradient_is_computed_again_on_three_more_batches(
 def test_one_gradient_may_be_as_far_off_as_tensorflow_2_is_from_itself(
     own: float, fails: bool
 ) -> None:
-    arrays = {"a": array(1), "b": array(1), "c": array(1)}
+    arrays = {"a": GRADIENT, "b": GRADIENT, "c": GRADIENT}
     trace = Trace()
-    compare_gradients(trace, arrays | {"b": array(1) * np.float32(1.001)}, arrays)
+    compare_gradients(trace, arrays | {"b": GRADIENT * np.float32(1.001)}, arrays)
     assert trace.gradient_of == "b"
     result = Result("network", "format", noise={"training": Trace(gradient=own)})
     check_gradients(trace, "training", result)
@@ -165,7 +165,7 @@ def test_one_gradient_may_be_as_far_off_as_tensorflow_2_is_from_itself(
 
 
 def test_most_gradients_must_hold_the_rule_even_where_tensorflow_2_does_not() -> None:
-    arrays = {"a": array(1), "b": array(1), "c": array(1)}
+    arrays = {"a": GRADIENT, "b": GRADIENT, "c": GRADIENT}
     trace = Trace()
     compare_gradients(trace, {name: a * np.float32(1.001) for name, a in arrays.items()}, arrays)
     result = Result("network", "format", noise={"training": Trace(gradient=1e-2)})
