@@ -32,9 +32,11 @@ SMALL_GRADIENT = 1e-2
 # gradients by up to percents, between two ways of TensorFlow 2 too, and no tolerance that allows it
 # would be any good. So a gradient that breaks its rule is computed again with other images, until
 # as many batches were tried. A wrong conversion is wrong for all of them. Some networks have so
-# many inputs of max pooling that there is always such a pair. There the worst gradient may be as
-# far off as TensorFlow 2 is from itself, and most gradients must hold the rule still.
+# many inputs of max pooling that there is always such a pair, and TensorFlow 2 itself breaks the
+# rule. There the worst gradient may be a few times as far off as TensorFlow 2 is from itself (one
+# pair more or less decides), and the median of all gradients must hold the rule still.
 BATCHES = 4
+NOISE_FACTOR = 4
 
 STEPS = 5
 # In inference batch norm does not hold the activations where they are.
@@ -253,7 +255,8 @@ def compare_trace(
     if not both:
         result.problems.append(f"{mode}: no gradient at all")
     compare_gradients(trace, given, {name: wanted[name] for name in both})
-    while pair and not trace.gradient <= GRADIENT_RULE and trace.batches < BATCHES:
+    allowed = gradient_rule(result, mode)
+    while pair and not trace.gradient <= allowed and trace.batches < BATCHES:
         given, other = pair.again(trace.batches, mode)
         wanted = names.rename(under(other, f"{mode}|gradient"), result, "gradient")
         trace.batches += 1
@@ -270,10 +273,16 @@ def compare_trace(
     return trace
 
 
+def gradient_rule(result: Result, mode: str) -> float:
+    """How far off the worst gradient may be."""
+    own = result.noise[mode].gradient if mode in result.noise else 0.0
+    return GRADIENT_RULE if own <= GRADIENT_RULE else NOISE_FACTOR * own
+
+
 def check_gradients(trace: Trace, mode: str, result: Result) -> None:
     """Notes gradients that are farther off than rounding explains."""
-    own = result.noise[mode].gradient if mode in result.noise else 0.0
-    result.check(f"{mode} gradient of {trace.gradient_of}", trace.gradient, max(GRADIENT_RULE, own))
+    worst = f"{mode} gradient of {trace.gradient_of}"
+    result.check(worst, trace.gradient, gradient_rule(result, mode))
     result.check(f"{mode} median gradient", trace.typical, GRADIENT_RULE)
 
 

@@ -151,8 +151,8 @@ def test_a_wrong_gradient_is_computed_again_on_three_more_batches(
     assert bool(result.problems) == fails
 
 
-@pytest.mark.parametrize(("own", "fails"), [(2e-3, False), (5e-4, True)])
-def test_one_gradient_may_be_as_far_off_as_tensorflow_2_is_from_itself(
+@pytest.mark.parametrize(("own", "fails"), [(3e-4, False), (2e-4, True), (9e-5, True)])
+def test_one_gradient_may_be_four_times_as_far_off_as_tensorflow_2_is_from_itself(
     own: float, fails: bool
 ) -> None:
     arrays = {"a": GRADIENT, "b": GRADIENT, "c": GRADIENT}
