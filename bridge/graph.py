@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from bridge.dtypes import REF_OFFSET
 from bridge.errors import MalformedError, UnsupportedError, Where
+from bridge.op_args import Arg, OpArgs, op_args, plain_args
 from bridge.ops import LOOP_BACK_EDGE, MERGES
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
@@ -117,6 +117,7 @@ class Graph:
         self.nodes: dict[str, tf_pb.NodeDef] = {}
         self.functions: dict[str, tf_pb.FunctionDef] = {}
         self.gradients = list(gradients)
+        self._op_args: dict[str, OpArgs] = {}
         self._node_suffixes: dict[str, int] = {}
         self._function_suffixes: dict[str, int] = {}
         for node in nodes:
@@ -162,8 +163,8 @@ class Graph:
         """
         if name in self.nodes:
             raise MalformedError("two nodes have the same name", where=self.at(name))
-        node = tf_pb.NodeDef(name=name, op=op)
-        node.input.extend(sorted(inputs, key=lambda text: text.startswith("^")))
+        ordered = sorted(inputs, key=lambda text: text.startswith("^"))
+        node = tf_pb.NodeDef(name=name, op=op, input=ordered)
         for key, value in attrs.items():
             node.attr[key].CopyFrom(value)
         self.nodes[name] = node
@@ -191,28 +192,6 @@ class Graph:
         before = len(self.nodes)
         self.nodes = {name: node for name, node in self.nodes.items() if name in kept}
         return before - len(self.nodes)
-
-    def keep_called_functions(self) -> int:
-        """Drops the functions that no node reaches; returns how many they were.
-
-        Gradients of functions that are gone go too.
-        """
-        gradients = {gradient.function_name: gradient.gradient_func for gradient in self.gradients}
-        kept: set[str] = set()
-        stack = [name for node in self.nodes.values() for name in self.called_functions(node)]
-        while stack:
-            name = stack.pop()
-            if name in kept or name not in self.functions:
-                continue
-            kept.add(name)
-            for node in self.functions[name].node_def:
-                stack.extend(self.called_functions(node))
-            if name in gradients:
-                stack.append(gradients[name])
-        dropped = len(self.functions) - len(kept)
-        self.functions = {name: body for name, body in self.functions.items() if name in kept}
-        self.gradients = [g for g in self.gradients if g.function_name in kept]
-        return dropped
 
     # -- edges ---------------------------------------------------------------------------
 
@@ -288,14 +267,14 @@ class Graph:
           The names. Nodes on a cycle, and those that depend on one, are left out: the graph has
           a cycle exactly if the result is shorter than `names`.
         """
-        members = self.nodes.keys() if names is None else dict.fromkeys(names).keys()
+        nodes = self.nodes
+        followers: dict[str, list[str]] = {name: [] for name in (nodes if names is None else names)}
         missing: dict[str, int] = {}
-        followers: dict[str, list[str]] = {name: [] for name in members}
-        for name in members:
-            node = self.nodes[name]
-            sources = [tensor.node for tensor in self.inputs(node) if tensor.node in members]
+        for name in followers:
+            node = nodes[name]
+            sources = [source for source, _ in map(parse_tensor, node.input) if source in followers]
             if node.op in MERGES:
-                sources = [s for s in sources if self.nodes[s].op not in LOOP_BACK_EDGE]
+                sources = [s for s in sources if nodes[s].op not in LOOP_BACK_EDGE]
             missing[name] = len(sources)
             for source in sources:
                 followers[source].append(name)
@@ -340,26 +319,43 @@ class Graph:
                 return attr.default_value
         raise MalformedError(f"attribute {name!r} is absent", where=self.at(node.name))
 
+    def op_args(self, node: tf_pb.NodeDef) -> OpArgs:
+        """Returns what a node's op, or the function it calls, takes and gives.
+
+        Raises:
+          UnsupportedError: nobody knows the op.
+        """
+        if node.op in self.functions:
+            return op_args(self.functions[node.op].signature)
+        if node.op not in self._op_args:
+            self._op_args[node.op] = op_args(self.op_def(node))
+        return self._op_args[node.op]
+
     def arg_types(self, node: tf_pb.NodeDef, args: Iterable[tf_pb.OpDef.ArgDef]) -> list[OutputArg]:
         """Resolves input or output arguments to one entry per tensor.
 
         Reference types are given as `dtype + 100`, as in types.proto.
         """
-        result: list[OutputArg] = []
-        for arg in args:
-            if arg.type_list_attr:
-                dtypes = list(self.attr(node, arg.type_list_attr).list.type)
-            else:
-                dtype = self.attr(node, arg.type_attr).type if arg.type_attr else arg.type
-                count = self.attr(node, arg.number_attr).i if arg.number_attr else 1
-                dtypes = [dtype] * count
-            ref = REF_OFFSET if arg.is_ref else 0
-            result.extend(OutputArg(arg.name, i, dtype + ref) for i, dtype in enumerate(dtypes))
-        return result
+        return self._resolve(node, plain_args(args))
 
     def outputs(self, node: tf_pb.NodeDef) -> list[OutputArg]:
         """Returns the outputs of a node, in order."""
-        return self.arg_types(node, self.op_def(node).output_arg)
+        return self._resolve(node, self.op_args(node).outputs)
+
+    def _resolve(self, node: tf_pb.NodeDef, args: Iterable[Arg]) -> list[OutputArg]:
+        result: list[OutputArg] = []
+        for name, fixed, ref, type_attr, number_attr, type_list_attr in args:
+            if type_list_attr:
+                dtypes = self.attr(node, type_list_attr).list.type
+                result += [OutputArg(name, i, dtype + ref) for i, dtype in enumerate(dtypes)]
+                continue
+            dtype = (self.attr(node, type_attr).type if type_attr else fixed) + ref
+            if number_attr:
+                count = self.attr(node, number_attr).i
+                result += [OutputArg(name, i, dtype) for i in range(count)]
+            else:
+                result.append(OutputArg(name, 0, dtype))
+        return result
 
     def output(self, tensor: Tensor) -> OutputArg:
         """Returns what a tensor is an output of.
@@ -389,15 +385,26 @@ class Graph:
         output = self.output(tensor)
         return f"{tensor.node}:{output.arg}:{output.number}"
 
-    def called_functions(self, node: tf_pb.NodeDef) -> Iterator[str]:
-        """Yields the names of the library functions that a node refers to."""
+    def called_functions(self, node: tf_pb.NodeDef) -> list[str]:
+        """Returns the names of the library functions that a node refers to, by sorted attribute."""
         if not self.functions:
-            return
-        if node.op in self.functions:
-            yield node.op
-        for value in node.attr.values():
-            if value.HasField("func"):
-                yield value.func.name
-            elif value.HasField("list"):
-                for func in value.list.func:
-                    yield func.name
+            return []
+        called = [node.op] if node.op in self.functions else []
+        known = self._op_args.get(node.op)
+        if known is None and self.ops.get(node.op) is not None:
+            known = self.op_args(node)
+        values = known.values if known else ()
+        attrs = node.attr
+        found: list[tuple[str, list[str]]] = []
+        for name in attrs:
+            if name not in values:
+                value = attrs[name]
+                kind = value.WhichOneof("value")
+                if kind == "func":
+                    found.append((name, [value.func.name]))
+                elif kind == "list":
+                    found.append((name, [function.name for function in value.list.func]))
+        # Protobuf gives the attributes in another order in each process.
+        for _, names in sorted(found):
+            called += names
+        return called

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from bridge.call_graph import Call, CallGraph
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor, unique_name
 from bridge.ops import CALLS, CONDITIONALS
@@ -67,7 +68,7 @@ def flat_output(graph: Graph, node: tf_pb.NodeDef, arg: str, number: int) -> int
     Raises:
       MalformedError: the node has no such output.
     """
-    args = graph.op_def(node).output_arg
+    args = graph.op_args(node).outputs
     if args and args[0].name == arg and number == 0:
         return 0  # by far the most common case
     for position, output in enumerate(graph.outputs(node)):
@@ -145,10 +146,6 @@ class _Size(NamedTuple):
     depth: int
 
 
-_Calls = list[tuple[tf_pb.NodeDef, list[str]]]
-"""Nodes that refer to functions, and the names of these."""
-
-
 def check_size(graph: Graph) -> None:
     """Refuses functions whose nodes would be too many, too large or nested too deep.
 
@@ -159,14 +156,14 @@ def check_size(graph: Graph) -> None:
       MalformedError: they would be more than MAX_NODES, or larger than MAX_BYTES.
       UnsupportedError: they would be nested deeper than MAX_DEPTH.
     """
-    calls = {name: _calls(graph, one.node_def) for name, one in graph.functions.items()}
+    calls = CallGraph(graph)
     sizes: dict[str, _Size] = {}
-    for name in _callees_first(calls):
+    for name in calls.callees_first():
         function = graph.functions[name]
         names = sum(1 + len(node.input) for node in function.node_def)
         own = _Size(len(function.node_def), names, function.ByteSize(), 0)
-        sizes[name] = _size(own, calls[name], graph, sizes)
-    top = _calls(graph, graph.nodes.values())
+        sizes[name] = _size(own, calls.of_function(name), graph, sizes)
+    top = calls.of_nodes(graph.nodes.values())
     size = _size(_Size(len(graph.nodes), 0, 0, 0), top, graph, sizes)
     if size.nodes > MAX_NODES or size.bytes > MAX_BYTES:
         what = f"{MAX_NODES} nodes" if size.nodes > MAX_NODES else f"{MAX_BYTES} bytes"
@@ -182,27 +179,7 @@ def check_size(graph: Graph) -> None:
         )
 
 
-def _calls(graph: Graph, nodes: Iterable[tf_pb.NodeDef]) -> _Calls:
-    return [(node, called) for node in nodes if (called := list(graph.called_functions(node)))]
-
-
-def _callees_first(calls: Mapping[str, _Calls]) -> list[str]:
-    """Returns the functions, each after those that it refers to; none refers to itself."""
-    order: dict[str, None] = {}
-    for root in calls:
-        stack = [(root, False)]
-        while stack:
-            name, finished = stack.pop()
-            if finished:
-                order[name] = None
-            elif name not in order:
-                stack.append((name, True))
-                called = {other for _, names in calls[name] for other in names}
-                stack.extend((other, False) for other in called if other not in order)
-    return list(order)
-
-
-def _size(own: _Size, calls: _Calls, graph: Graph, sizes: Mapping[str, _Size]) -> _Size:
+def _size(own: _Size, calls: Iterable[Call], graph: Graph, sizes: Mapping[str, _Size]) -> _Size:
     nodes, names, size, depth = own
     for node, called in calls:
         scope = len(_scope(node.name))
@@ -399,7 +376,8 @@ class Inliner:
                 "control edges",
                 where=self._graph.where,
             )
-        node.input[:] = [*data, *inputs]
+        if (resolved := [*data, *inputs]) != list(node.input):
+            node.input[:] = resolved
 
 
 def _scope(call: str) -> str:

@@ -26,6 +26,9 @@ INFERENCE: Tags = frozenset()
 TRAIN: Tags = frozenset({"train"})
 """Tags of the variant that a TF1 Hub client instantiates for fine-tuning."""
 
+DEFAULT = "default"
+"""The signature, and the output of a signature, that a TF1 Hub client takes by default."""
+
 
 def format_tags(tags: Iterable[str]) -> str:
     """Prints a set of tags as users write it: `{}`, `{train}`, `{bs16, train}`."""

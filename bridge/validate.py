@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
 
-from bridge.dtypes import REF_OFFSET, base_dtype, dtype_name, is_ref
+from bridge.call_graph import CallGraph
+from bridge.dtypes import base_dtype, dtype_name, is_ref
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.graph import Graph, parse_tensor
+from bridge.op_args import Arg
 from bridge.proto import tf_pb
 
 
-def check_graph(graph: Graph) -> None:
+def check_graph(graph: Graph, checked: set[str] | None = None) -> None:
     """Refuses whatever is no well-formed graph, also where nothing needs it.
 
     1. Names of nodes are such as TensorFlow takes.
@@ -22,11 +22,16 @@ def check_graph(graph: Graph) -> None:
     4. Functions have names that no op has, call what is there, and none calls itself. In a body,
        names are unique, and inputs and results name what the body has.
 
+    Args:
+      graph: the graph.
+      checked: names of functions that are known to keep the rules, with all that they call, for
+        graphs that share functions and ops; those of this graph are added.
+
     Raises:
       MalformedError: the graph breaks one of these rules; the message names the node.
     """
     check_nodes(graph)
-    _check_functions(graph)
+    _check_functions(graph, set() if checked is None else checked)
 
 
 def check_nodes(graph: Graph) -> None:
@@ -61,11 +66,12 @@ def _check_inputs(graph: Graph, node: tf_pb.NodeDef) -> None:
             raise MalformedError(
                 f"input {name!r} names a node that is not there", where=graph.at(node.name)
             )
-        if control_seen and not tensor.is_control:
+        if tensor.output < 0:
+            control_seen = True
+        elif control_seen:
             raise MalformedError(
                 f"data input {name!r} stands after a control input", where=graph.at(node.name)
             )
-        control_seen = tensor.is_control
 
 
 def _check_cycles(graph: Graph) -> None:
@@ -77,29 +83,30 @@ def _check_cycles(graph: Graph) -> None:
 
 
 def _check_types(graph: Graph) -> None:
-    types = _Types(graph)
+    known = {
+        name: graph.op_args(node)
+        for name, node in graph.nodes.items()
+        if node.op in graph.functions or graph.ops.get(node.op) is not None
+    }
     outputs: dict[str, list[int]] = {}
     repeated = 0
-    for node in graph.nodes.values():
-        if types.known(node.op):
-            op = types.of(node.op)
-            outputs[node.name] = types.resolve(node, op.outputs)
-            if any(arg.number_attr for arg in op.outputs):
-                repeated += len(outputs[node.name])
-                if repeated > _MAX_REPEATED_IN_ALL:
-                    raise MalformedError(
-                        f"the nodes of the graph have more than {_MAX_REPEATED_IN_ALL} outputs",
-                        where=graph.at(node.name),
-                    )
-    for node in graph.nodes.values():
-        if node.name not in outputs:
-            continue
-        wanted = types.resolve(node, types.of(node.op).inputs)
-        given = [tensor for tensor in graph.inputs(node) if not tensor.is_control]
+    for name, op in known.items():
+        outputs[name] = _dtypes(graph, graph.nodes[name], op.outputs)
+        if any(arg.number_attr for arg in op.outputs):
+            repeated += len(outputs[name])
+            if repeated > _MAX_REPEATED_IN_ALL:
+                raise MalformedError(
+                    f"the nodes of the graph have more than {_MAX_REPEATED_IN_ALL} outputs",
+                    where=graph.at(name),
+                )
+    for name, op in known.items():
+        node = graph.nodes[name]
+        wanted = _dtypes(graph, node, op.inputs)
+        given = [tensor for tensor in graph.inputs(node) if tensor.output >= 0]
         if len(given) != len(wanted):
             raise MalformedError(
                 f"op {node.op} takes {len(wanted)} inputs, the node has {len(given)}",
-                where=graph.at(node.name),
+                where=graph.at(name),
             )
         for tensor, dtype in zip(given, wanted, strict=True):
             found = outputs.get(tensor.node)
@@ -111,11 +118,12 @@ def _check_types(graph: Graph) -> None:
                     where=graph.at(tensor.node),
                 )
             # A reference is good for a value, but a value is not for a reference.
-            if dtype not in (found[tensor.output], base_dtype(found[tensor.output])):
+            given_dtype = found[tensor.output]
+            if dtype != given_dtype and dtype != base_dtype(given_dtype):
                 raise MalformedError(
-                    f"input {str(tensor)!r} is {_type_name(found[tensor.output])}, op {node.op} "
+                    f"input {str(tensor)!r} is {_type_name(given_dtype)}, op {node.op} "
                     f"takes {_type_name(dtype)}",
-                    where=graph.at(node.name),
+                    where=graph.at(name),
                 )
 
 
@@ -123,77 +131,32 @@ def _type_name(dtype: int) -> str:
     return f"{'a reference to ' if is_ref(dtype) else ''}{dtype_name(base_dtype(dtype))}"
 
 
-class _Arg(NamedTuple):
-    """An OpDef.ArgDef as plain Python values: there are few ops, and many nodes of each."""
-
-    dtype: int
-    ref: int
-    type_attr: str
-    number_attr: str
-    type_list_attr: str
-
-
-class _Op(NamedTuple):
-    inputs: tuple[_Arg, ...]
-    outputs: tuple[_Arg, ...]
-
-
-class _Types:
-    """The dtypes, references as such, of nodes' inputs and outputs, for a whole graph."""
-
-    def __init__(self, graph: Graph):
-        self._graph = graph
-        self._ops: dict[str, _Op] = {}
-
-    def known(self, op: str) -> bool:
-        return op in self._ops or op in self._graph.functions or self._graph.ops.get(op) is not None
-
-    def of(self, op: str) -> _Op:
-        if op not in self._ops:
-            op_def = self._graph.op_def(tf_pb.NodeDef(op=op))
-            self._ops[op] = _Op(_args(op_def.input_arg), _args(op_def.output_arg))
-        return self._ops[op]
-
-    def resolve(self, node: tf_pb.NodeDef, args: tuple[_Arg, ...]) -> list[int]:
-        graph, attrs = self._graph, node.attr
-        found: dict[str, tf_pb.AttrValue] = {}
-
-        def attr(name: str) -> tf_pb.AttrValue:
-            if name not in found:
-                found[name] = attrs[name] if name in attrs else graph.attr(node, name)
-            return found[name]
-
-        result: list[int] = []
-        for dtype, ref, type_attr, number_attr, type_list_attr in args:
-            if type_list_attr:
-                result += attr(type_list_attr).list.type
-                continue
-            number = attr(number_attr).i if number_attr else 1
-            if not 0 <= number <= _MAX_REPEATED:
-                raise MalformedError(
-                    f"attribute {number_attr!r} is {number}", where=graph.at(node.name)
-                )
-            result += [(attr(type_attr).type if type_attr else dtype) + ref] * number
-        return result
+def _dtypes(graph: Graph, node: tf_pb.NodeDef, args: tuple[Arg, ...]) -> list[int]:
+    """Returns the dtypes, references as such, of a node's inputs or outputs."""
+    result: list[int] = []
+    for _, dtype, ref, type_attr, number_attr, type_list_attr in args:
+        if type_list_attr:
+            result += graph.attr(node, type_list_attr).list.type
+            continue
+        one = (graph.attr(node, type_attr).type if type_attr else dtype) + ref
+        if not number_attr:
+            result.append(one)
+            continue
+        number = graph.attr(node, number_attr).i
+        if not 0 <= number <= _MAX_REPEATED:
+            raise MalformedError(
+                f"attribute {number_attr!r} is {number}", where=graph.at(node.name)
+            )
+        result += [one] * number
+    return result
 
 
-def _args(args: Iterable[tf_pb.OpDef.ArgDef]) -> tuple[_Arg, ...]:
-    return tuple(
-        _Arg(
-            arg.type,
-            REF_OFFSET if arg.is_ref else 0,
-            arg.type_attr,
-            arg.number_attr,
-            arg.type_list_attr,
-        )
-        for arg in args
-    )
-
-
-def _check_functions(graph: Graph) -> None:
+def _check_functions(graph: Graph, checked: set[str]) -> None:
     for node in graph.nodes.values():
         _check_calls(graph, node)
     for name, function in graph.functions.items():
+        if name in checked:
+            continue
         if graph.ops.in_release(name):
             raise MalformedError(f"function {name!r} has the name of an op", where=graph.where)
         _Body(graph, function).check()
@@ -205,11 +168,15 @@ def _check_functions(graph: Graph) -> None:
                     f"is no function {name!r}",
                     where=graph.where,
                 )
-    _check_recursion(graph)
+    if not checked.issuperset(graph.functions):
+        CallGraph(graph).callees_first()  # an order that no function has that calls itself
+    checked.update(graph.functions)
 
 
 def _check_calls(graph: Graph, node: tf_pb.NodeDef) -> None:
-    for value in node.attr.values():
+    attrs = node.attr
+    for attr in attrs:
+        value = attrs[attr]
         kind = value.WhichOneof("value")
         if kind not in ("func", "list"):
             continue
@@ -295,15 +262,13 @@ class _Body:
         # No index has as many digits as would take Python long to read, or make it refuse.
         if not output or not index.isdecimal() or len(index) > 9:
             return False
-        node = self._nodes[name]
-        called = self._graph.functions.get(node.op)
-        op_def = called.signature if called else self._graph.ops.get(node.op)
-        if op_def is None:  # CheckOps names it, unless Prune drops it
-            return True
-        arg = next((arg for arg in op_def.output_arg if arg.name == output), None)
+        graph, node = self._graph, self._nodes[name]
+        if node.op not in graph.functions and graph.ops.get(node.op) is None:
+            return True  # CheckOps names it, unless Prune drops it
+        arg = next((arg for arg in graph.op_args(node).outputs if arg.name == output), None)
         return arg is not None and int(index) < self._count(node, arg)
 
-    def _count(self, node: tf_pb.NodeDef, arg: tf_pb.OpDef.ArgDef) -> int:
+    def _count(self, node: tf_pb.NodeDef, arg: Arg) -> int:
         """Returns how many tensors an output argument is, or a bound where a caller decides."""
         name = arg.number_attr or arg.type_list_attr
         if not name:
@@ -316,31 +281,3 @@ class _Body:
     def _error(self, message: str, node: str | None = None) -> MalformedError:
         name = self._function.signature.name
         return MalformedError(f"function {name!r}: {message}", where=self._graph.at(node))
-
-
-def _check_recursion(graph: Graph) -> None:
-    calls = {
-        name: {
-            called
-            for node in function.node_def
-            for called in graph.called_functions(node)
-            if called in graph.functions
-        }
-        for name, function in graph.functions.items()
-    }
-    finished: set[str] = set()
-    for root, called_by_root in calls.items():
-        # Depth first with an explicit stack: a stranger's graph may be deep.
-        stack, path = [(root, iter(sorted(called_by_root)))], {root}
-        while stack:
-            name, rest = stack[-1]
-            called = next(rest, None)
-            if called is None:
-                stack.pop()
-                path.discard(name)
-                finished.add(name)
-            elif called in path:
-                raise MalformedError(f"function {called!r} calls itself", where=graph.where)
-            elif called not in finished:
-                path.add(called)
-                stack.append((called, iter(sorted(calls[called]))))

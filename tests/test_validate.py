@@ -56,6 +56,20 @@ def test_a_body_may_call_other_functions_by_op_and_by_attribute() -> None:
     check(outer, body())
 
 
+def test_what_another_graph_was_checked_with_is_not_judged_again() -> None:
+    checked: set[str] = set()
+    check_graph(Graph([], OpTable(), [body()]), checked)
+    assert checked == {"f"}
+    broken = body()
+    del broken.ret["y"]
+    check_graph(Graph([], OpTable(), [broken]), checked)
+    with pytest.raises(MalformedError):
+        check(broken)
+    broken.signature.name = "g"
+    with pytest.raises(MalformedError):
+        check_graph(Graph([], OpTable(), [broken]), checked)
+
+
 def test_a_number_of_outputs_that_a_caller_gives_is_not_judged() -> None:
     function = body()
     function.node_def[1].attr["num_split"].Clear()

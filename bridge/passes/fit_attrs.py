@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bridge.errors import MalformedError, Where
+from bridge.errors import MalformedError
 from bridge.model import Variant
 from bridge.opsets import CURRENT, load_opset
 from bridge.opsets.release import Release
@@ -15,23 +15,7 @@ from bridge.passes._infra import VariantPass
 from bridge.proto import tf_pb
 from bridge.report import Report
 
-_KEPT = frozenset(
-    {
-        # An If or While so marked runs as Switch and Merge: only what is needed of it runs, and
-        # the iterations of a loop side by side (core/common_runtime/lower_functional_ops.cc).
-        "_lower_using_switch_merge",
-        # The gradient of a While skips the outputs that an earlier one added (ops/while_v2.py).
-        "_num_original_outputs",
-    }
-)
-"""Annotations of nodes that old releases understand as today's does."""
-
 _CUSTOM_GRADIENT = "_gradient_op_type"
-
-_KEPT_OF_FUNCTIONS = frozenset({"_input_shapes"})
-_KEPT_OF_ARGUMENTS = frozenset({"_output_shapes"})
-"""Static shapes, which the gradient of an If or While builds on (framework/function_def_to_graph.py
-of release 1.15)."""
 
 _HARMLESS = frozenset(
     {
@@ -101,8 +85,8 @@ class FitAttrs(VariantPass):
     whose op it has, and they mean the same there.
 
     1. Annotations, the attributes with a leading `_`, go: they speak to the release that wrote
-       them. A few stay that the old release understands. One of them stands for a custom gradient;
-       a pass must have taken care of it, for without the mark the gradient would be another.
+       them. One of them stands for a custom gradient; a pass must have taken care of it, for
+       without the mark the gradient would be another.
     2. An attribute that the release does not know goes where it has its default, which is what the
        op did before it had the attribute, and where it changes no result. Else it is an error.
     3. What a node leaves to its default is written out where the release has another default, or
@@ -124,38 +108,34 @@ class FitAttrs(VariantPass):
         del report
         graph = variant.graph
         findings = Findings(graph, self.release)
-        changes = {op: _Change.of(op, self.release) for op in {s.node.op for s in sites(graph)}}
+        changes: dict[str, _Change | None] = {}
         changed = 0
         for site in sites(graph):
-            before = set(site.node.attr)
-            self._drop_annotations(site, findings)
-            change = changes[site.node.op]
+            node = site.node
+            if node.op not in changes:
+                changes[node.op] = _Change.of(node.op, self.release)
+            change = changes[node.op]
+            before = set(node.attr)
+            if _CUSTOM_GRADIENT in before:
+                findings.add(
+                    site,
+                    f"op {node.op} has a custom gradient, which {self.release} can't have",
+                    _HINT_GRADIENT,
+                )
+            _drop_annotations(node.attr)
             if change is not None:
                 self._drop_unknown(site, change, findings)
                 for attr, value in change.written.items():
-                    if attr not in site.node.attr:
-                        site.node.attr[attr].CopyFrom(value)
-                self._check_values(site, change, findings, graph.at(site.node.name))
-            changed += before != set(site.node.attr)
+                    if attr not in node.attr:
+                        node.attr[attr].CopyFrom(value)
+                self._check_values(site, change, findings)
+            changed += before != set(node.attr)
         for function in graph.functions.values():
-            _keep(function.attr, _KEPT_OF_FUNCTIONS)
+            _drop_annotations(function.attr)
             for arg in function.arg_attr.values():
-                _keep(arg.attr, _KEPT_OF_ARGUMENTS)
+                _drop_annotations(arg.attr)
         findings.check()
         return changed
-
-    def _drop_annotations(self, site: Site, findings: Findings) -> None:
-        """Applies rule 1."""
-        node = site.node
-        if _CUSTOM_GRADIENT in node.attr:
-            findings.add(
-                site,
-                f"op {node.op} has a custom gradient, which {self.release} can't have",
-                _HINT_GRADIENT,
-            )
-        # The body of a function does not tell the shape of a variable that it gets as argument.
-        is_read = site.function is not None and node.op == "ReadVariableOp"
-        _keep(node.attr, _KEPT | {"_output_shapes"} if is_read else _KEPT)
 
     def _drop_unknown(self, site: Site, change: _Change, findings: Findings) -> None:
         """Applies rule 2."""
@@ -177,18 +157,19 @@ class FitAttrs(VariantPass):
                 )
             del node.attr[attr]
 
-    def _check_values(self, site: Site, change: _Change, findings: Findings, where: Where) -> None:
+    def _check_values(self, site: Site, change: _Change, findings: Findings) -> None:
         """Applies rule 4."""
         node = site.node
-        for name, attr in change.known.items():
+        for name, known in change.known.items():
             if name not in node.attr:
                 continue
             value = node.attr[name]
-            kind = _KINDS.get(attr.type, "list")
-            if value.WhichOneof("value") != kind:
-                raise MalformedError(f"attribute {name!r} is no {attr.type}", where=where)
-            if not _is_allowed(attr, value):
-                hint = _HINT_TYPE if "type" in attr.type else _HINTS.get(name, _HINT_VALUE)
+            if value.WhichOneof("value") != known.kind:
+                raise MalformedError(
+                    f"attribute {name!r} is no {known.type}", where=findings.graph.at(node.name)
+                )
+            if not known.allows(value):
+                hint = _HINT_TYPE if "type" in known.type else _HINTS.get(name, _HINT_VALUE)
                 findings.add(
                     site,
                     f"op {node.op} with {name!r} {format_attr(value)} is not in {self.release}",
@@ -206,7 +187,7 @@ class _Change:
       written: those of them that the release has otherwise, or not at all.
     """
 
-    known: Mapping[str, tf_pb.OpDef.AttrDef]
+    known: Mapping[str, _Known]
     defaults: Mapping[str, tf_pb.AttrValue]
     written: Mapping[str, tf_pb.AttrValue]
 
@@ -215,7 +196,7 @@ class _Change:
         """Returns the change; None where the release does not have the op."""
         if op not in release.ops:
             return None
-        known = {attr.name: attr for attr in release.ops[op].attr}
+        then = {attr.name: attr for attr in release.ops[op].attr}
         today = load_opset(CURRENT).get(op, release.ops[op])
         defaults = {
             attr.name: attr.default_value for attr in today.attr if attr.HasField("default_value")
@@ -223,35 +204,65 @@ class _Change:
         written = {
             name: value
             for name, value in defaults.items()
-            if name in known
-            and not (known[name].HasField("default_value") and known[name].default_value == value)
+            if name in then
+            and not (then[name].HasField("default_value") and then[name].default_value == value)
         }
-        return cls(known, defaults, written)
+        return cls({name: _Known.of(attr) for name, attr in then.items()}, defaults, written)
 
 
-def _keep(attrs: MutableMapping[str, tf_pb.AttrValue], kept: frozenset[str]) -> None:
-    """Drops the annotations that are not to be kept."""
-    for name in [name for name in attrs if name.startswith("_") and name not in kept]:
+@dataclass(frozen=True)
+class _Known:
+    """An OpDef.AttrDef as plain values: there are few, and many nodes that have each.
+
+    Attributes:
+      type: its type, as OpDefs name it.
+      kind: the same, as AttrValues name it.
+      minimum: the least number, or length of a list; None if there is none.
+      dtypes: the types that it may have; empty if it may have any.
+      texts: the strings that it may have, likewise.
+    """
+
+    type: str
+    kind: str
+    minimum: int | None
+    dtypes: frozenset[int]
+    texts: frozenset[bytes]
+
+    @classmethod
+    def of(cls, attr: tf_pb.OpDef.AttrDef) -> _Known:
+        """Returns what an AttrDef says."""
+        return cls(
+            attr.type,
+            _KINDS.get(attr.type, "list"),
+            attr.minimum if attr.has_minimum else None,
+            frozenset(attr.allowed_values.list.type),
+            frozenset(attr.allowed_values.list.s),
+        )
+
+    def allows(self, value: tf_pb.AttrValue) -> bool:
+        """True if it may have a value (core/framework/op_def_util.cc, ValidateAttrValue)."""
+        if self.minimum is not None:
+            size = value.i if self.type == "int" else _length(value.list)
+            if size < self.minimum:
+                return False
+        if self.dtypes:
+            dtypes = value.list.type if self.type == "list(type)" else [value.type]
+            if not self.dtypes.issuperset(dtypes):
+                return False
+        if self.texts:
+            texts = value.list.s if self.type == "list(string)" else [value.s]
+            return self.texts.issuperset(texts)
+        return True
+
+
+def _length(items: tf_pb.AttrValue.ListValue) -> int:
+    return sum(len(values) for _, values in items.ListFields())
+
+
+def _drop_annotations(attrs: MutableMapping[str, tf_pb.AttrValue]) -> None:
+    for name in [name for name in attrs if name.startswith("_")]:
         del attrs[name]
 
 
 def _is_training(node: tf_pb.NodeDef) -> bool:
     return "is_training" not in node.attr or node.attr["is_training"].b
-
-
-def _is_allowed(attr: tf_pb.OpDef.AttrDef, value: tf_pb.AttrValue) -> bool:
-    """True if an OpDef allows a value (core/framework/op_def_util.cc, ValidateAttrValue)."""
-    allowed, items = attr.allowed_values.list, value.list
-    if attr.has_minimum:
-        size = value.i if attr.type == "int" else _length(items)
-        if size < attr.minimum:
-            return False
-    types = items.type if attr.type == "list(type)" else [value.type]
-    texts = items.s if attr.type == "list(string)" else [value.s]
-    return (not allowed.type or set(types) <= set(allowed.type)) and (
-        not allowed.s or set(texts) <= set(allowed.s)
-    )
-
-
-def _length(items: tf_pb.AttrValue.ListValue) -> int:
-    return sum(len(values) for _, values in items.ListFields())

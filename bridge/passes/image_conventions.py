@@ -11,6 +11,7 @@ from bridge.dtypes import dtype_name
 from bridge.errors import UnsupportedError, UsageError, Where
 from bridge.graph import Tensor, parse_tensor
 from bridge.model import (
+    DEFAULT,
     Component,
     Encoding,
     Endpoint,
@@ -22,7 +23,6 @@ from bridge.model import (
 from bridge.proto import hub_pb, tf_pb
 from bridge.report import Report
 
-DEFAULT = "default"
 IMAGES = "images"
 IMAGE_MODULE_INFO = "image_module_info"
 CLASSIFICATION = "image_classification"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bridge.call_graph import keep_called_functions
 from bridge.dtypes import dtype_name
 from bridge.errors import MalformedError
 from bridge.graph import Graph, parse_tensor, unique_name
@@ -70,14 +71,14 @@ def _inline_in_functions(graph: Graph) -> int:
 
     The graph gets functions of its own: another variant may call the same ones.
     """
-    graph.keep_called_functions()
+    keep_called_functions(graph)
     count = 0
     flat: dict[str, tf_pb.FunctionDef] = {}
     for name in graph.functions:
         flat[name], inlined = _flattened(graph, name)
         count += inlined
     graph.functions = flat
-    graph.keep_called_functions()
+    keep_called_functions(graph)
     return count
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bridge.call_graph import keep_called_functions
 from bridge.graph import Tensor, parse_tensor
 from bridge.model import Variant
 from bridge.ops import PLACEHOLDERS
@@ -43,7 +44,7 @@ class Prune(VariantPass):
             kept |= graph.ancestors(tensor.node for tensor in inputs)
         dropped = graph.keep(kept)
         variant.assets = {node: name for node, name in variant.assets.items() if node in kept}
-        return dropped + graph.keep_called_functions()
+        return dropped + keep_called_functions(graph)
 
     def _drop_losses_of_inputs(self, variant: Variant, report: Report) -> None:
         graph = variant.graph

@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.attrs import HandleData, shapes_attr
+from bridge.call_graph import CallGraph
 from bridge.errors import MalformedError, UnsupportedError
 from bridge.function_body import FunctionArg, build_function
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Endpoint, Shape, Variant
 from bridge.ops import PLACEHOLDERS, PLACEHOLDERS_WITH_DEFAULT, WRITING_OPS
 from bridge.proto import tf_pb
-from bridge.saved_model.library import Library, callees_first, rename_calls
+from bridge.saved_model.library import Library, rename_calls
 from bridge.saved_model.structured_value import parts_of
 
 
@@ -194,7 +195,7 @@ def build_body(
 def writing_functions(graph: Graph) -> frozenset[str]:
     """Returns the functions of a graph that change a variable, themselves or by one they call."""
     writing: set[str] = set()
-    for name in callees_first(graph):
+    for name in CallGraph(graph).callees_first():
         if any(_writes(graph, node, writing) for node in graph.functions[name].node_def):
             writing.add(name)
     return frozenset(writing)

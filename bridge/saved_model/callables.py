@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.attrs import function_attr, types_attr
-from bridge.model import Endpoint, Variant, format_shape
+from bridge.model import DEFAULT, Endpoint, Variant, format_shape
 from bridge.proto import tf_pb
 from bridge.report import Report
 from bridge.saved_model import structured_value as sv
 from bridge.saved_model.bodies import Body, build_body, update_ops_of
-from bridge.saved_model.interfaces import DEFAULT, Interface
+from bridge.saved_model.interfaces import Interface
+from bridge.saved_model.names import RETURN_ENDPOINTS, TRAINING
 from bridge.saved_model.state import State
 
-TRAINING = "training"
-RETURN_ENDPOINTS = "return_endpoints"
 INPUTS = "inputs"
 
 

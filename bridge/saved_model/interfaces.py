@@ -13,8 +13,6 @@ from bridge.errors import UsageError
 from bridge.model import INFERENCE, TRAIN, Model, Tags, Variant, format_tags
 from bridge.report import Report
 
-DEFAULT = "default"
-
 RESERVED = frozenset(
     {
         "signatures",

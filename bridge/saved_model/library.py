@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
+from bridge.call_graph import CallGraph
 from bridge.graph import Graph
 from bridge.proto import tf_pb
 
@@ -57,7 +58,7 @@ class Library:
           The new name of each function by its name in the graph.
         """
         renamed: dict[str, str] = {}
-        for name in callees_first(graph):
+        for name in CallGraph(graph).callees_first():
             function = tf_pb.FunctionDef()
             function.CopyFrom(graph.functions[name])
             rename_calls(function.node_def, renamed)
@@ -90,25 +91,3 @@ def rename_calls(nodes: Iterable[tf_pb.NodeDef], renamed: Mapping[str, str]) -> 
                 value.func.name = renamed.get(value.func.name, value.func.name)
             for function in value.list.func if value.HasField("list") else ():
                 function.name = renamed.get(function.name, function.name)
-
-
-def callees_first(graph: Graph) -> Iterator[str]:
-    """Yields function names so that a function stands after those it calls (none is recursive)."""
-    done: set[str] = set()
-    for root in graph.functions:
-        stack = [root]
-        while stack:
-            name = stack[-1]
-            missing = [
-                called
-                for node in graph.functions[name].node_def
-                for called in graph.called_functions(node)
-                if called in graph.functions and called not in done
-            ]
-            if missing and name not in done:
-                stack.extend(missing)
-                continue
-            stack.pop()
-            if name not in done:
-                done.add(name)
-                yield name

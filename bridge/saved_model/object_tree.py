@@ -131,7 +131,7 @@ class ObjectTree:
 
 
 def places_of_variables(
-    tree: ObjectTree, numbers: Collection[int], index: BundleIndex
+    tree: ObjectTree, numbers: Collection[int], index: BundleIndex, others: Collection[int] = ()
 ) -> dict[int, Entry]:
     """Finds variables in the checkpoint, and checks that it holds them as they are declared.
 
@@ -139,11 +139,12 @@ def places_of_variables(
       tree: the objects.
       numbers: the variables to find.
       index: the checkpoint.
+      others: further variables to find, where it has them, whatever they are there.
 
     Raises:
       MalformedError: a variable has no value, or one of another dtype or shape.
     """
-    entries = entries_of_variables(tree, numbers, index)
+    entries = entries_of_variables(tree, [*numbers, *others], index)
     for number in numbers:
         variable = tree.nodes[number].variable
         name = variable.name or tree.path(number)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bridge.bundle import BundleIndex, read_index
 from bridge.bundle.files import index_name
+from bridge.call_graph import keep_called_functions
 from bridge.errors import MalformedError, UnsupportedError, Where, WrongKindError
 from bridge.graph import Graph
 from bridge.hub_module.names import MODULE_DEF
@@ -72,10 +73,11 @@ def _read_objects(
     concrete = dict(meta_graph.object_graph_def.concrete_functions)
     choice = choose(tree, concrete, library, report)
     state = StateReader(tree, meta_graph, library, index, report).read(choice, directory)
+    checked: set[str] = set()
     return Model(
         source=directory,
         variants={
-            tags: _build_variant(tags, choice, state, meta_graph, path)
+            tags: _build_variant(tags, choice, state, meta_graph, path, checked)
             for tags in choice.signatures
         },
         variables=state.by_name(),
@@ -130,7 +132,12 @@ def _read_checkpoint(directory: Path) -> BundleIndex | None:
 
 
 def _build_variant(
-    tags: Tags, choice: Choice, state: SavedState, meta_graph: tf_pb.MetaGraphDef, path: Path
+    tags: Tags,
+    choice: Choice,
+    state: SavedState,
+    meta_graph: tf_pb.MetaGraphDef,
+    path: Path,
+    checked: set[str],
 ) -> Variant:
     graph = Graph(
         [],
@@ -144,8 +151,8 @@ def _build_variant(
         builder.add_signature(name, trace)
     for trace in choice.losses:
         builder.add_loss(trace)
-    graph.keep_called_functions()
-    check_graph(graph)
+    keep_called_functions(graph)
+    check_graph(graph, checked)
     return variant
 
 

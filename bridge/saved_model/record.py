@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from bridge.assets import find_assets
 from bridge.bundle import BundleIndex
+from bridge.call_graph import keep_called_functions
 from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.graph import Graph
 from bridge.hub_module.description import describe_variant
@@ -170,7 +171,7 @@ def _complete(
                     f"function {body.function!r} has another node of this name than the others",
                     where=graph.at(node.name),
                 )
-    graph.keep_called_functions()
+    keep_called_functions(graph)
     del definition.graph_def.node[:]
     definition.graph_def.node.extend(graph.nodes.values())
     definition.graph_def.library.function.extend(graph.functions.values())

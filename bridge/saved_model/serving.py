@@ -29,7 +29,6 @@ from bridge.saved_model.structured_value import parts_of
 from bridge.tensor_info import tensor_info
 
 INIT_OP = "__saved_model_init_op"
-SERVING_DEFAULT = "serving_default"
 METHOD = "tensorflow/serving/predict"
 ASSET_PLACEHOLDER = b"the loader feeds the path here"
 

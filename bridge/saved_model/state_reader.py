@@ -22,7 +22,6 @@ from bridge.report import Report, VariableReport
 from bridge.saved_model.choice import Choice
 from bridge.saved_model.object_tree import (
     ObjectTree,
-    entries_of_variables,
     places_of_variables,
 )
 from bridge.saved_model.objects import ROOT
@@ -233,7 +232,10 @@ class StateReader:
         wanted = sorted({n for n in (*members, *used) if tree.kind(n) == "variable"})
         if wanted and self._index is None:
             raise MalformedError("there is no checkpoint in variables/", where=tree.where)
-        places = {} if self._index is None else places_of_variables(tree, wanted, self._index)
+        others = sorted(set(tree.variables()).difference(wanted))
+        places = (
+            {} if self._index is None else places_of_variables(tree, wanted, self._index, others)
+        )
         names = _names_of(tree, wanted, used)
         trained = tree.child(ROOT, "trainable_variables")
         trainable = (
@@ -260,9 +262,11 @@ class StateReader:
         self._state.trainable = [names[n] for n in trainable]
         model_variables = tree.items(tree.child(ROOT, "model_variables"))
         self._state.model_variables = [names[n] for n in model_variables if n in names]
-        self._report_left_out(wanted, places)
+        self._report_left_out(wanted, others, places)
 
-    def _report_left_out(self, wanted: list[int], places: Mapping[int, Entry]) -> None:
+    def _report_left_out(
+        self, wanted: list[int], others: list[int], places: Mapping[int, Entry]
+    ) -> None:
         """Names the variables that are none of the model and that no function reads."""
         tree = self._tree
         kept = {
@@ -270,11 +274,9 @@ class StateReader:
             for n in wanted
             if (data := places[n].data) is not None
         }
-        others = sorted(set(tree.variables()).difference(wanted))
-        found = entries_of_variables(tree, others, self._index) if self._index else {}
         reason = "no function reads it, and it is none of the model's own"
         for number in others:
-            name, entry = tree.nodes[number].variable.name, found.get(number)
+            name, entry = tree.nodes[number].variable.name, places.get(number)
             if entry and entry.data and (name, entry.shape, entry.data.crc32c) in kept:
                 # Keras 3's export() stores each variable twice.
                 copy = "the source has an equal copy that nothing reads; the module has one"

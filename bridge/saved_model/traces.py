@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.errors import MalformedError, UnsupportedError, Where
-from bridge.model import Component, Encoding, Endpoint, Shape, shape_from_proto
+from bridge.model import DEFAULT, Component, Encoding, Endpoint, Shape, shape_from_proto
 from bridge.proto import tf_pb
-
-DEFAULT = "default"
-TRAINING = "training"
+from bridge.saved_model.names import TRAINING
 
 Python = bool | int | float | str | None
 """A value of Python among the arguments of a trace."""

@@ -12,24 +12,19 @@ from pathlib import Path
 
 from bridge.errors import UnsupportedError
 from bridge.layout import ATTACHMENTS
-from bridge.model import Model, Tags, Variant
+from bridge.model import DEFAULT, Model, Tags, Variant
 from bridge.proto import MAX_MESSAGE_BYTES, hub_pb, tf_pb
 from bridge.report import Report
 from bridge.saved_model.accounting import Facts, count, report_callable
 from bridge.saved_model.bodies import Body
 from bridge.saved_model.callables import Modes, add_callable, add_serving_signature, build_modes
 from bridge.saved_model.files import write_files
-from bridge.saved_model.interfaces import (
-    DEFAULT,
-    RESERVED,
-    Interface,
-    attribute_name,
-    plan_interfaces,
-)
+from bridge.saved_model.interfaces import RESERVED, Interface, attribute_name, plan_interfaces
 from bridge.saved_model.losses import add_losses, report_other_losses
+from bridge.saved_model.names import SERVING_DEFAULT
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.record import RECORD, write_record
-from bridge.saved_model.serving import INIT_OP, SERVING_DEFAULT, ServingGraph, ops_used
+from bridge.saved_model.serving import INIT_OP, ServingGraph, ops_used
 from bridge.saved_model.state import build_state
 
 MAIN_OP = "saved_model_main_op"

@@ -54,7 +54,7 @@ def float_attr(value: float) -> tf_pb.AttrValue:
 # -- annotations ---------------------------------------------------------------------------
 
 
-def test_annotations_go_but_for_those_that_the_release_understands() -> None:
+def test_annotations_go() -> None:
     loop = node(
         "While",
         _lower_using_switch_merge=bool_attr(True),
@@ -67,31 +67,24 @@ def test_annotations_go_but_for_those_that_the_release_understands() -> None:
         parallel_iterations=int_attr(10),
     )
     assert fit(loop) == 1
-    kept = {"_lower_using_switch_merge", "_num_original_outputs", "parallel_iterations"}
-    assert set(loop.attr) == kept
+    assert set(loop.attr) == {"parallel_iterations"}
     assert fit(loop) == 0
 
 
-def test_a_body_keeps_the_shapes_that_nobody_could_infer() -> None:
+def test_annotations_of_functions_go_too() -> None:
     shape = shapes_attr([(2, 3)])
     function = tf_pb.FunctionDef()
     function.signature.name = "body"
     function.signature.input_arg.add(name="w", type=tf_pb.DT_RESOURCE)
-    function.attr["_input_shapes"].CopyFrom(shape)
     function.attr["_construction_context"].s = b"kEagerRuntime"
-    function.arg_attr[0].attr["_output_shapes"].CopyFrom(shape)
+    function.attr["api_implements"].s = b"body"
     function.arg_attr[0].attr["_user_specified_name"].s = b"w"
     read = function.node_def.add(name="read", op="ReadVariableOp", input=["w"])
-    square = function.node_def.add(name="square", op="Square", input=["read:value:0"])
-    for one in (read, square):
-        one.attr["_output_shapes"].CopyFrom(shape)
-    plain = node("ReadVariableOp", dtype=FLOAT, _output_shapes=shape)
-    fit(plain, function=function)
-    assert set(read.attr) == {"_output_shapes"}
-    assert not square.attr
-    assert set(plain.attr) == {"dtype"}
-    assert set(function.attr) == {"_input_shapes"}
-    assert set(function.arg_attr[0].attr) == {"_output_shapes"}
+    read.attr["_output_shapes"].CopyFrom(shape)
+    fit(function=function)
+    assert not read.attr
+    assert set(function.attr) == {"api_implements"}
+    assert not function.arg_attr[0].attr
 
 
 def test_a_custom_gradient_that_is_left_is_an_error() -> None:
