@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -42,7 +43,7 @@ def open_source(source: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
       SourceNotFoundError: there is nothing, or it can't be read.
       MissingExtraError: a URL handle without tensorflow-hub installed.
-      WrongKindError: a file that is no archive.
+      WrongKindError: a file that is no archive, or a directory of a model's versions.
       MalformedError: a broken archive.
       UnsafeError: an archive that would unpack outside its directory, or a link in the model.
     """
@@ -60,6 +61,7 @@ def open_source(source: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     if stat.S_ISDIR(mode):
         check_tree(path)
+        _check_no_versions(path)
         yield path
     elif stat.S_ISREG(mode):
         if path.suffix.lower() in _KERAS_SUFFIXES:
@@ -141,14 +143,32 @@ def _resolve_handle(handle: str) -> Path:
         raise SourceNotFoundError(f"{handle} can't be downloaded: {error}") from error
 
 
+def _holds_model(path: Path) -> bool:
+    return any((path / name).is_file() for name in _MODEL_FILES)
+
+
 def _model_root(directory: Path) -> Path:
     """Returns where the model lies in an unpacked archive: at the top, or one directory down."""
+    below = [path for path in directory.iterdir() if _holds_model(path)]
+    return below[0] if len(below) == 1 and not _holds_model(directory) else directory
 
-    def holds_model(path: Path) -> bool:
-        return any((path / name).is_file() for name in _MODEL_FILES)
 
-    below = [path for path in directory.iterdir() if holds_model(path)]
-    return below[0] if len(below) == 1 and not holds_model(directory) else directory
+def _check_no_versions(directory: Path) -> None:
+    """Refuses a directory of numbered versions, as TensorFlow Serving wants models to lie."""
+    if _holds_model(directory):
+        return
+    versions = [
+        path
+        for path in directory.iterdir()
+        if re.fullmatch("[0-9]{1,20}", path.name) and _holds_model(path)
+    ]
+    if versions:
+        newest = max(versions, key=lambda path: int(path.name))
+        raise WrongKindError(
+            "there is no model in it, but a directory for each of its versions",
+            where=Where(directory),
+            hint=f"did you mean {newest}?",
+        )
 
 
 def source_name(source: str | os.PathLike[str]) -> str:

@@ -282,3 +282,24 @@ def test_a_compressed_file_that_is_no_tar_is_no_archive(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"nothing but notes" * 100))
     with pytest.raises(WrongKindError, match="no archive"), open_source(path):
         pass
+
+
+@pytest.mark.parametrize("convert", [bridge.to_saved_model, bridge.to_hub_module])
+def test_of_a_directory_of_versions_the_newest_is_proposed(
+    convert: Callable[..., object], module: Path, tmp_path: Path
+) -> None:
+    for version in ("9", "10", "latest"):
+        shutil.copytree(module, tmp_path / "served" / version)
+    with pytest.raises(WrongKindError, match="each of its versions") as caught:
+        convert(tmp_path / "served", tmp_path / "out")
+    assert caught.value.hint == f"did you mean {tmp_path / 'served' / '10'}?"
+
+
+def test_a_numbered_directory_without_a_model_is_no_version(module: Path, tmp_path: Path) -> None:
+    (tmp_path / "served" / "1").mkdir(parents=True)
+    with pytest.raises(WrongKindError, match=r"there is no tfhub_module\.pb"):
+        bridge.to_saved_model(tmp_path / "served", tmp_path / "out")
+    shutil.copytree(module, tmp_path / "whole")
+    (tmp_path / "whole" / "1").mkdir()
+    shutil.copy(module / "saved_model.pb", tmp_path / "whole" / "1")
+    bridge.to_saved_model(tmp_path / "whole", tmp_path / "out")

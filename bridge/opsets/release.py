@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,21 +98,27 @@ def known_releases() -> list[str]:
     return sorted(names, key=lambda name: [int(part) for part in name.split(".")])
 
 
-@functools.cache
 def load_release(name: str) -> Release:
     """Returns what is known of a release.
 
     Args:
-      name: such as `1.15`.
+      name: such as `1.15`; a patch release, such as `1.15.5`, is the release that it patches.
 
     Raises:
       UsageError: nothing is known of it.
     """
-    if name not in known_releases():
+    patched = re.fullmatch(r"(\d+\.\d+)\.\d+", name)
+    known = known_releases()
+    if (minor := patched[1] if patched else name) not in known:
         raise UsageError(
             f"no module can be written for TensorFlow {name!r}",
-            hint=f"known releases: {', '.join(known_releases())}",
+            hint=f"known releases: {', '.join(known)}",
         )
+    return _load_release(minor)
+
+
+@functools.cache
+def _load_release(name: str) -> Release:
     facts = json.loads(_read(name, ".json"))
     limits = _load_limits(name)
     return Release(

@@ -61,7 +61,7 @@ def to_hub_module_passes(
     Args:
       release: the TensorFlow release that must run and differentiate the module.
       images: what the user says of the model's images.
-      allowed_ops: ops that CheckOps lets through although they are unsafe or unknown.
+      allowed_ops: ops that are let through although they are unsafe or unknown.
     """
     return (
         StripPlacement(),
@@ -69,7 +69,7 @@ def to_hub_module_passes(
         CustomGradients(),
         MergeEqual(),
         RandomOps(),
-        SeparateUpdates(),
+        SeparateUpdates(allowed_ops),
         ForwardIdentities(),
         MergeEqual(),
         Prune(),

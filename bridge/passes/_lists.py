@@ -7,9 +7,9 @@ from where the array was made.
 
 So a list that several start from, each with a value of its own, must be as many arrays.
 
-An item of a TensorArray can be written once. Where a program writes one again, TensorFlow 1 raises.
-But the recurrent layers of Keras keep their last output in a list of one item, which each step
-writes: such a list becomes the item itself.
+An item of a TensorArray can be written once. Where a program writes one again, TensorFlow 1 raises,
+so that is refused where it can be seen. But the recurrent layers of Keras keep their last output in
+a list of one item, which each step writes: such a list becomes the item itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,22 @@ from bridge.model import Shape, shape_to_proto
 from bridge.passes._contexts import Context
 from bridge.proto import tf_pb
 
+_Written = frozenset[int]
+"""The numbers of items that have been written whenever a flow is there, as far as is known."""
+
+_EVERY: _Written = frozenset({-1})
+"""All items, but those by which the array grows later."""
+
 HINT = "save the model again without this use of a TensorArray or of a list of tensors"
 
 
 def is_list_op(op: str) -> bool:
     """True for an op on lists of tensors."""
     return op.startswith(("TensorList", "EmptyTensorList"))
+
+
+def _grows(node: tf_pb.NodeDef) -> bool:
+    return node.op == "TensorListSetItem" and node.attr["resize_if_index_out_of_bounds"].b
 
 
 def give_each_its_own(graph: Graph) -> None:
@@ -99,11 +109,9 @@ class Lists:
         """Takes the graph, whose library tells whether any list grows."""
         self._graph = graph
         self._arrays: dict[Tensor, _Array | _Item] = {}
-        self._written: set[Tensor] = set()
-        self._grow = any(
-            node.op == "TensorListSetItem" and node.attr["resize_if_index_out_of_bounds"].b
-            for node in graph.all_nodes()
-        )
+        self._taken: set[Tensor] = set()
+        self._written: dict[Tensor, _Written] = {}
+        self._grow = any(_grows(node) for node in graph.all_nodes())
 
     def __contains__(self, tensor: Tensor) -> bool:
         """True for the flow of an array, and for what stands for a list of one item."""
@@ -113,6 +121,18 @@ class Lists:
         """Notes that a tensor holds the same list as another one, if that is a list."""
         if source in self._arrays:
             self._arrays[tensor] = self._arrays[source]
+            self._written[tensor] = self._written.get(source, frozenset())
+
+    def merge(self, tensor: Tensor, first: Tensor, second: Tensor) -> None:
+        """Notes that a tensor holds the one or the other of two lists, if they are lists.
+
+        Raises:
+          UnsupportedError: they are two arrays.
+        """
+        self.check_same(first, second, tensor.node)
+        self.same(tensor, first)
+        if tensor in self._arrays:
+            self._written[tensor] &= self._written.get(second, frozenset())
 
     def check_same(self, first: Tensor, second: Tensor, where: str) -> None:
         """Refuses to let one of two lists flow on where these are two arrays.
@@ -137,13 +157,13 @@ class Lists:
             self._take(tensor, where)
 
     def _take(self, flow: Tensor, where: str) -> None:
-        if flow in self._written:
+        if flow in self._taken:
             raise UnsupportedError(
                 "two writes to a list of tensors start from the same one",
                 where=self._graph.at(where),
                 hint=HINT,
             )
-        self._written.add(flow)
+        self._taken.add(flow)
 
     def convert(
         self, node: tf_pb.NodeDef, inputs: Sequence[Tensor], context: Context, name: str
@@ -186,15 +206,15 @@ class Lists:
     def _from_tensor(self, op: _Op) -> Tensor:
         size = self._size(op, op.local[0])
         flow = self._new(op, self._shape(op.inputs[1]), size)
-        return self._scatter(op, flow, self._range(op, size), op.local[0])
+        return self._scatter(op, flow, self._range(op, size), op.local[0], _EVERY)
 
     def _scattered(self, op: _Op) -> Tensor:
         flow = self._new(op, self._shape(op.inputs[2]), self._size(op, op.local[1]))
-        return self._scatter(op, flow, op.local[1], op.local[0])
+        return self._scatter(op, flow, op.local[1], op.local[0], self._items(op.inputs[1]))
 
     def _split(self, op: _Op) -> Tensor:
         flow = self._new(op, self._shape(op.inputs[1]), self._size(op, op.local[2]))
-        return self._write(op, "TensorArraySplitV3", flow, [op.local[0], op.local[2]])
+        return self._write(op, "TensorArraySplitV3", flow, [op.local[0], op.local[2]], _EVERY)
 
     def _new(self, op: _Op, shape: Shape, size: Tensor) -> Tensor:
         """Adds an array; returns its flow."""
@@ -216,10 +236,12 @@ class Lists:
     # -- ops that use one --------------------------------------------------------------------
 
     def _set_item(self, op: _Op, _: _Array) -> list[Tensor]:
-        return [self._write(op, "TensorArrayWriteV3", op.inputs[0], op.local[1:3])]
+        flow, item = op.inputs[0], self._items(op.inputs[1])
+        return [self._write(op, "TensorArrayWriteV3", flow, op.local[1:3], item)]
 
     def _scatter_into(self, op: _Op, _: _Array) -> list[Tensor]:
-        return [self._scatter(op, op.inputs[0], op.local[2], op.local[1])]
+        flow, items = op.inputs[0], self._items(op.inputs[2])
+        return [self._scatter(op, flow, op.local[2], op.local[1], items)]
 
     def _get_item(self, op: _Op, array: _Array) -> list[Tensor]:
         inputs = [op.context.bring_in(array.handle), op.local[1], op.local[0]]
@@ -256,18 +278,33 @@ class Lists:
             element_shape=shape_attr(array.shape if shape is None else shape),
         )
 
-    def _scatter(self, op: _Op, flow: Tensor, items: Tensor, values: Tensor) -> Tensor:
-        return self._write(op, "TensorArrayScatterV3", flow, [items, values])
+    def _scatter(
+        self, op: _Op, flow: Tensor, items: Tensor, values: Tensor, written: _Written
+    ) -> Tensor:
+        return self._write(op, "TensorArrayScatterV3", flow, [items, values], written)
 
-    def _write(self, op: _Op, kind: str, flow: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-        """Adds a node that writes to an array; returns the flow after it."""
+    def _write(
+        self, op: _Op, kind: str, flow: Tensor, inputs: Sequence[Tensor], written: _Written
+    ) -> Tensor:
+        """Adds a node that writes to an array; returns the flow after it.
+
+        Raises:
+          UnsupportedError: something that it writes has been written before.
+        """
         array = self._arrays[flow]
         assert isinstance(array, _Array)
-        before = op.context.bring_in(flow)
-        self._take(before, op.name)
+        before = self._written.get(flow, frozenset())
+        grows = op.node.op != "TensorListSetItem" or _grows(op.node)
+        if before & written or (before >= _EVERY and not grows):
+            raise self._unsupported(
+                op, "an item of a list of tensors is written again, which TensorFlow 1 can't do"
+            )
+        local = op.context.bring_in(flow)
+        self._take(local, op.name)
         handle = op.context.bring_in(array.handle)
-        after = op.add(kind, op.name, [handle, *inputs, before], T=type_attr(array.dtype))
+        after = op.add(kind, op.name, [handle, *inputs, local], T=type_attr(array.dtype))
         self.same(after, flow)
+        self._written[after] = before | written
         return after
 
     # -- lists of one item -------------------------------------------------------------------
@@ -291,7 +328,7 @@ class Lists:
         return result
 
     def _write_item(self, op: _Op, item: _Item) -> Tensor:
-        if op.node.attr["resize_if_index_out_of_bounds"].b:
+        if _grows(op.node):
             raise self._unsupported(op, "a list that starts with one item grows")
         written = op.add("Identity", op.name, [op.local[2]], T=type_attr(item.dtype))
         self.same(written, op.inputs[0])
@@ -309,6 +346,12 @@ class Lists:
         return op.context.add_ints(op.name, 1)
 
     # -- numbers -----------------------------------------------------------------------------
+
+    def _items(self, tensor: Tensor) -> _Written:
+        """Returns the items whose numbers a tensor holds, if that is a Const."""
+        node = self._graph.nodes[tensor.node]
+        numbers = ints_of(node.attr["value"].tensor) if node.op == "Const" else None
+        return frozenset(numbers or ())
 
     def _range(self, op: _Op, size: Tensor) -> Tensor:
         """Adds the numbers of all items of an array."""

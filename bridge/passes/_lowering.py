@@ -9,19 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from bridge.attrs import int_attr, ints_tensor_attr, type_attr
+from bridge.attrs import int_attr, ints_tensor_attr, strings_tensor_attr, type_attr
+from bridge.dtypes import dtype_name
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor, unique_name
 from bridge.passes._contexts import CondContext, Context, WhileContext
 from bridge.passes._lists import Lists
 from bridge.passes._lowered_bodies import Bodies, Done
 from bridge.passes._lowered_functions import Functions
+from bridge.passes._shapes import ShapeReader
 from bridge.proto import tf_pb
 
 _CASES = frozenset({"Case", "StatelessCase"})
 _CONDS = frozenset({"If", "StatelessIf"})
 _HINT = "save the model again with its loops and conditionals made by tf.while_loop and tf.cond"
 
+_TRUTHS = frozenset(
+    {
+        tf_pb.DT_BOOL,
+        tf_pb.DT_DOUBLE,
+        tf_pb.DT_FLOAT,
+        tf_pb.DT_INT8,
+        tf_pb.DT_INT16,
+        tf_pb.DT_INT32,
+        tf_pb.DT_INT64,
+        tf_pb.DT_STRING,
+        tf_pb.DT_UINT8,
+    }
+)
+"""Types of which TensorFlow makes a bool."""
 
 Branch = Callable[[Context], Done]
 """Builds the inside of a branch; the outputs may lie outside of it."""
@@ -49,6 +65,7 @@ class Lowering:
         self._bodies = Bodies(self._functions, self.lists, self.outermost, self._expand)
         self._parallel_iterations = parallel_iterations
         self._scopes: set[str] = set()
+        self._shapes = ShapeReader(graph)
 
     def replace(self, node: tf_pb.NodeDef, wanted: Collection[int]) -> tuple[Done, list[str]]:
         """Builds what a functional node of the graph does.
@@ -91,7 +108,7 @@ class Lowering:
         scope = self._scope(name)
         if node.op in _CONDS:
             branches = [node.attr["else_branch"].func.name, node.attr["then_branch"].func.name]
-            predicate = self._predicate(node, inputs[0], context, scope)
+            predicate = self._truth(node, inputs[0], context, scope)
             build = [self._branch(branch, inputs[1:], wanted, scope) for branch in branches]
             return self._cond(scope, predicate, build[0], build[1], controls, context)
         if node.op in _CASES:
@@ -100,20 +117,45 @@ class Lowering:
             return self._case(scope, inputs[0], build, 0, controls, context)
         return self._loop(node, scope, inputs, controls, wanted, context)
 
-    def _predicate(
-        self, node: tf_pb.NodeDef, tensor: Tensor, context: Context, scope: str
-    ) -> Tensor:
-        """Returns the predicate as a bool: If takes any number, and what is not 0 is true."""
-        dtype = node.attr["Tcond"].type
+    def _truth(self, node: tf_pb.NodeDef, tensor: Tensor, context: Context, scope: str) -> Tensor:
+        """Returns the one bool that If and While make of a tensor.
+
+        A scalar is true if it is not 0, or no empty text; any other tensor if it has elements
+        (ToBool in tensorflow/core/kernels/functional_ops.cc). A bool is a scalar where it is not
+        known to be none: tf.cond and tf.while_loop make no other.
+
+        Raises:
+          UnsupportedError: TensorFlow itself can't make a bool of it.
+        """
         local = context.bring_in(tensor)
-        if dtype == tf_pb.DT_BOOL:
+        dtype = self.graph.output(local).dtype
+        if dtype == tf_pb.DT_BOOL and not self._shapes.shape(tensor):
             return local
-        if dtype == tf_pb.DT_STRING:
+        if dtype not in _TRUTHS:
             raise UnsupportedError(
-                "its predicate is text", where=self.graph.at(node.name), hint=_HINT
+                f"its predicate is {dtype_name(dtype)}, of which TensorFlow makes no bool",
+                where=self.graph.at(node.name),
+                hint=_HINT,
             )
-        attrs = {"SrcT": type_attr(dtype), "DstT": type_attr(tf_pb.DT_BOOL)}
-        return Tensor(context.add("Cast", f"{scope}/predicate", [local], **attrs).name, 0)
+
+        def add(op: str, inputs: list[Tensor], **attrs: int) -> Tensor:
+            types = {key: type_attr(value) for key, value in attrs.items()}
+            return Tensor(context.add(op, f"{scope}/predicate/{op}", inputs, **types).name, 0)
+
+        each = local
+        if dtype == tf_pb.DT_STRING:
+            pivot = [] if context.pivot is None else [Tensor(context.pivot.node, -1)]
+            attrs = {"dtype": type_attr(dtype), "value": strings_tensor_attr(b"")}
+            empty = context.add("Const", f"{scope}/predicate/empty", pivot, **attrs)
+            each = add("NotEqual", [local, Tensor(empty.name, 0)], T=dtype)
+        elif dtype != tf_pb.DT_BOOL:
+            each = add("Cast", [local], SrcT=dtype, DstT=tf_pb.DT_BOOL)
+        # Of a tensor that is no scalar, each element counts, whatever it is.
+        rank = add("Rank", [local], T=dtype)
+        zero, one = (context.add_ints(f"{scope}/predicate/Const", value) for value in (0, 1))
+        more = add("Greater", [rank, zero], T=tf_pb.DT_INT32)
+        axes = add("Range", [zero, rank, one], Tidx=tf_pb.DT_INT32)
+        return add("Any", [add("LogicalOr", [each, more]), axes], Tidx=tf_pb.DT_INT32)
 
     def _branch(
         self, function: str, inputs: list[Tensor], wanted: Collection[int], scope: str
@@ -181,8 +223,7 @@ class Lowering:
                 for branch, tensor in zip(branches, (first, second), strict=True)
             ]
             merged = self._merge(ends, scope, context)
-            self.lists.check_same(first, second, merged.node)
-            self.lists.same(merged, first)
+            self.lists.merge(merged, first, second)
             result.outputs[position] = merged
         if any(one.after for one in done):
             ends = []
@@ -228,7 +269,7 @@ class Lowering:
         loop.pivot = loop.pivot_for_condition = merges[first]
         args = dict(enumerate(inputs)) | merges
         done = self._bodies.build(condition, args, {0}, loop, scope)
-        predicate = loop.bring_in(done.outputs[0])
+        predicate = self._truth(node, done.outputs[0], loop, scope)
         after = [Tensor(done.after, -1)] if done.after else []
         loop_cond = loop.add("LoopCond", f"{scope}/LoopCond", [predicate, *after])
         loop.condition = Tensor(loop_cond.name, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,7 +62,7 @@ class CheckOps(VariantPass):
         self._check_table_files(variant)
         for node in graph.all_nodes():
             self._check_op(graph, node)
-            self._check_safety(graph, node)
+            check_safety(graph, node, self.allowed)
         _report_gradients(graph, report)
         return 0
 
@@ -92,23 +93,6 @@ class CheckOps(VariantPass):
                     f"op {node.op} has no attribute {name!r} in TensorFlow {CURRENT}", where=where
                 )
 
-    def _check_safety(self, graph: Graph, node: tf_pb.NodeDef) -> None:
-        if node.op in graph.functions or node.op in self.allowed:
-            return
-        found = danger(graph.op_def(node))
-        if node.op in _SAFE_TEXT:
-            name, safe = _SAFE_TEXT[node.op]
-            value = graph.attr(node, name)
-            # In the body of a function, a caller may give what is a placeholder here.
-            if value.HasField("placeholder") or not safe.fullmatch(value.s):
-                found = f"with {name!r} {value.s.decode(errors='replace')!r} reaches a file"
-        if found is not None:
-            raise UnsafeError(
-                f"op {node.op} {found}",
-                where=graph.at(node.name),
-                hint=f"if you trust the module, pass --allow-op {node.op}",
-            )
-
     def _check_table_files(self, variant: Variant) -> None:
         graph = variant.graph
         for function in graph.functions.values():
@@ -132,6 +116,34 @@ class CheckOps(VariantPass):
                     where=graph.at(node.name),
                     hint=f"if you trust the module, pass --allow-op {node.op}",
                 )
+
+
+def check_safety(graph: Graph, node: tf_pb.NodeDef, allowed: Collection[str]) -> None:
+    """Refuses a node that reaches outside of the model, or might.
+
+    Args:
+      graph: the graph.
+      node: a node of it, or of its functions.
+      allowed: ops that may.
+
+    Raises:
+      UnsafeError: it does.
+    """
+    if node.op in graph.functions or node.op in allowed:
+        return
+    found = danger(graph.op_def(node))
+    if node.op in _SAFE_TEXT:
+        name, safe = _SAFE_TEXT[node.op]
+        value = graph.attr(node, name)
+        # In the body of a function, a caller may give what is a placeholder here.
+        if value.HasField("placeholder") or not safe.fullmatch(value.s):
+            found = f"with {name!r} {value.s.decode(errors='replace')!r} reaches a file"
+    if found is not None:
+        raise UnsafeError(
+            f"op {node.op} {found}",
+            where=graph.at(node.name),
+            hint=f"if you trust the module, pass --allow-op {node.op}",
+        )
 
 
 def _report_gradients(graph: Graph, report: Report) -> None:

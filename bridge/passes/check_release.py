@@ -8,15 +8,19 @@ from typing import ClassVar
 
 from bridge.dtypes import dtype_name
 from bridge.graph import Graph
-from bridge.model import Variant
+from bridge.model import TRAIN, Model, Variant
 from bridge.opsets import CURRENT, not_differentiable_ops, ops_without_gradient
 from bridge.opsets.release import Limits, Release
 from bridge.passes._findings import Findings, Site, format_attr, sites
 from bridge.passes._gradient_paths import TrainedSite, trained_sites
 from bridge.passes._infra import VariantPass
+from bridge.passes.custom_gradients import lost_gradient
 from bridge.passes.stop_gradients import FUNCTION_CALLS
 from bridge.proto import tf_pb
 from bridge.report import Report
+
+_PREVENTING = frozenset({"PreventGradient"})
+"""Ops whose gradient is there to raise, in any release."""
 
 _HINT_OP = "export the model with older ops in its place"
 _HINT_TYPE = "cast to another type, such as float32 or int32, when exporting"
@@ -27,7 +31,7 @@ _HINT_KERNEL = "export the model without it; the old client must run it on a CPU
 class CheckRelease(VariantPass):
     """Checks that the release runs every node on a CPU, and trains every variable.
 
-    Requires: InlineCalls and FitAttrs have run, and Prune, so that only what is used is judged.
+    Requires: LowerControlFlow and FitAttrs have run, and Prune: only what is used is judged.
     Ensures: the release has every op, in the form that the node needs, and a CPU kernel for it; no
     gradient that TensorFlow 2 has is an error in the release, or silently None.
 
@@ -36,10 +40,12 @@ class CheckRelease(VariantPass):
     2. So is a type that the release does not know, and one that no CPU kernel of the op takes. Old
        kernels refuse some attributes, or ignore them: bridge/opsets/tf-*.limits.txt says which.
     3. So is an op on the way from a trainable variable to an output or a regularization loss, if
-       the release has no gradient for it, or believes that there is none. Bodies of If, While and
-       Case count.
+       the release has no gradient for it, or believes that there is none.
     4. Where TensorFlow 2 itself has no gradient for such an op, nothing is lost: the report names
        the op. Where its gradient is None there, training did not go that way.
+    5. So is a gradient that was Python code of the exporter, as synchronized BatchNormalization and
+       tf.recompute_grad have it, in the variant for training. A model that was a module before had
+       no such gradient as that module either.
 
     Attributes:
       release: the release that must read the result.
@@ -50,6 +56,12 @@ class CheckRelease(VariantPass):
     allowed: frozenset[str] = frozenset()
 
     name: ClassVar[str] = "check-release"
+
+    def run(self, model: Model, report: Report) -> int:
+        """Checks every variant."""
+        if TRAIN in model.variants and not model.was_module:
+            self._check_custom_gradients(model.variants[TRAIN])
+        return super().run(model, report)
 
     def rewrite(self, variant: Variant, report: Report) -> int:
         """Checks one variant; returns 0, for it changes nothing."""
@@ -133,15 +145,17 @@ class CheckRelease(VariantPass):
     def _check_gradients(self, variant: Variant, findings: Findings, report: Report) -> None:
         """Applies rules 3 and 4."""
         release, graph = self.release, variant.graph
-        without = release.without_gradient | release.not_differentiable
+        without = release.without_gradient | release.not_differentiable | _PREVENTING
         limited = release.gradient_limits
         if not any(site.node.op in without or site.node.op in limited for site in sites(graph)):
             return
         new_none = not_differentiable_ops(CURRENT)
-        new_without = ops_without_gradient(CURRENT) - FUNCTION_CALLS
+        new_without = ops_without_gradient(CURRENT) - FUNCTION_CALLS | _PREVENTING
         no_loss: dict[str, str] = {}
         for site in trained_sites(variant, release.not_differentiable & new_none):
             op = site.node.op
+            if lost_gradient(site.node):
+                continue  # CustomGradients has named it
             if op in without and op in new_without:
                 no_loss.setdefault(op, site.node.name)
             elif op in release.without_gradient:
@@ -164,6 +178,23 @@ class CheckRelease(VariantPass):
                 "training the variables before it raises",
                 graph.at(name),
             )
+
+    def _check_custom_gradients(self, variant: Variant) -> None:
+        """Applies rule 5."""
+        findings = Findings(variant.graph, self.release)
+        if not any(lost_gradient(node) for node in variant.graph.all_nodes()):
+            return
+        stops = self.release.not_differentiable & not_differentiable_ops(CURRENT)
+        for site in trained_sites(variant, stops):
+            if lost_gradient(site.node):
+                findings.add(
+                    site,
+                    "a gradient for training was Python code of the exporter, which no module has",
+                    "save the model again without tf.custom_gradient, tf.recompute_grad and "
+                    "synchronized BatchNormalization, or with the variables before it, such as "
+                    f"{site.variable!r}, not trainable",
+                )
+        findings.check()
 
     def _beyond(
         self, node: tf_pb.NodeDef, limits: Limits, graph: Graph

@@ -14,6 +14,9 @@ from bridge.proto import tf_pb
 from bridge.report import Report
 
 _MARKER = "_gradient_op_type"
+_WAS_PYTHON = (
+    "was Python code of the program that exported the model; it is not part of the module."
+)
 
 
 class CustomGradients(VariantPass):
@@ -29,7 +32,7 @@ class CustomGradients(VariantPass):
     3. No other gradient can be told from the forward pass: it may clip, reverse or pass straight
        through. What comes out of such a node goes through a PreventGradient that names it:
        inference is not affected, and training through it raises instead of going wrong. The report
-       says so.
+       says so. Where the variant is there for training, CheckRelease refuses it.
     4. The names differ from trace to trace: MergeEqual finds equal nodes only without them.
     """
 
@@ -98,10 +101,7 @@ def _rewrite(graph: Graph, report: Report) -> dict[Tensor, Tensor]:
 def _prevent(graph: Graph, node: tf_pb.NodeDef, gradient: str) -> dict[Tensor, Tensor]:
     """Puts a PreventGradient behind each output that could have a gradient."""
     moved: dict[Tensor, Tensor] = {}
-    message = (
-        f"The gradient {gradient} of {node.name} was Python code of the program that exported the "
-        "model; it is not part of the module."
-    )
+    message = f"The gradient {gradient} of {node.name} {_WAS_PYTHON}"
     for position, output in enumerate(graph.outputs(node)):
         if output.dtype in DIFFERENTIABLE:
             name = graph.unique_name(f"{node.name}/PreventGradient")
@@ -110,6 +110,11 @@ def _prevent(graph: Graph, node: tf_pb.NodeDef, gradient: str) -> dict[Tensor, T
             graph.add("PreventGradient", name, [str(source)], **attrs)
             moved[source] = Tensor(name, 0)
     return moved
+
+
+def lost_gradient(node: tf_pb.NodeDef) -> bool:
+    """True for a node that CustomGradients has put behind one whose gradient was Python code."""
+    return node.op == "PreventGradient" and node.attr["message"].s.endswith(_WAS_PYTHON.encode())
 
 
 def _is_swish(graph: Graph, node: tf_pb.NodeDef) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from bridge.call_graph import keep_called_functions
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
 from bridge.passes._contexts import CondContext, WhileContext
@@ -20,7 +21,7 @@ _WITH_UPDATES = 10_000
 class LowerControlFlow(VariantPass):
     """Rewrites functional control flow, which TensorFlow 1 runs and mostly can't differentiate.
 
-    Requires: InlineCalls, SeparateUpdates and Prune have run. Ensures: the graph has no functions;
+    Requires: InlineCalls, SeparateUpdates and Prune have run. Ensures: no If, Case or While is left;
     `cond_contexts` and `while_contexts` are those that a program of TensorFlow 1 would have, and no
     later pass may drop or rename the nodes that they name.
 
@@ -79,7 +80,7 @@ class LowerControlFlow(VariantPass):
                     _pass_on(graph, node, lowering)
                 continue
             moved |= {Tensor(name, position): tensor for position, tensor in outputs.items()}
-        graph.functions.clear()
+        keep_called_functions(graph)
 
         def moved_name(text: str) -> str:
             tensor = parse_tensor(text)

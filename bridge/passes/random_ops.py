@@ -9,6 +9,7 @@ from bridge.attrs import ints_of, ints_tensor_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Model, Variant
+from bridge.ops import RESOURCE_VARIABLE
 from bridge.passes._bodies import open_body
 from bridge.passes._functions import has_effect
 from bridge.passes._variable_ops import FUNCTIONAL, Use, VariableUses, uses_variable
@@ -120,6 +121,7 @@ def _rewrite(variant: Variant, report: Report) -> tuple[int, set[str]]:
     graph = variant.graph
     count = 0
     seeds = {name: _seed_arguments(graph, name) for name in graph.functions}
+    variables = _variables_of_arguments(graph)
     for name, function in list(graph.functions.items()):
         if not any(node.op in _REWRITTEN for node in function.node_def):
             continue
@@ -137,15 +139,37 @@ def _rewrite(variant: Variant, report: Report) -> tuple[int, set[str]]:
             count += changed
             body.controls = [control for control in body.controls if control in body.graph.nodes]
             graph.functions[name] = body.close()
-            _remark(graph, draws, report)
+            _remark(graph, draws, variables.get(name, {}), report)
     targets = {parse_tensor(name).node for name in variant.regularization_losses}
     for signature in variant.signatures.values():
         targets |= {parse_tensor(name).node for name in signature.output_tensors()}
     draws = _Draws(graph, None, targets)
     draws.check_bodies(seeds)
     count += draws.run()
-    _remark(graph, draws, report)
+    _remark(graph, draws, {}, report)
     return count, set(draws.states)
+
+
+def _variables_of_arguments(graph: Graph) -> dict[str, dict[str, str]]:
+    """Returns for each function the variables that its arguments are; the first, of several."""
+    found: dict[str, dict[str, str]] = {}
+    handles = {n.name: n.name for n in graph.nodes.values() if n.op == RESOURCE_VARIABLE}
+    stack = [(node, handles) for node in graph.nodes.values()]
+    while stack:
+        node, handles = stack.pop()
+        inputs = node.input[_first_argument(node) :]
+        for name in graph.called_functions(node):
+            known = found.setdefault(name, {})
+            args = [arg.name for arg in graph.functions[name].signature.input_arg]
+            new = {
+                arg: handles[text]
+                for arg, text in zip(args, inputs, strict=False)
+                if text in handles and arg not in known
+            }
+            if new:
+                known |= new
+                stack += [(inner, known) for inner in graph.functions[name].node_def]
+    return found
 
 
 def _seed_arguments(graph: Graph, name: str) -> frozenset[int]:
@@ -185,11 +209,11 @@ def _first_argument(node: tf_pb.NodeDef) -> int:
     return 0 if node.op in _LOOPS else 1
 
 
-def _remark(graph: Graph, draws: _Draws, report: Report) -> None:
+def _remark(graph: Graph, draws: _Draws, variables: Mapping[str, str], report: Report) -> None:
     for state, node in draws.states.items():
         report.remark(
             "random_op",
-            state,
+            variables.get(state, state),
             "random ops draw anew in each run, as in TF2, but not the numbers that this state "
             "would make them draw",
             graph.at(node),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.attrs import int_attr, ints_tensor_attr, type_attr
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, parse_tensor
 from bridge.model import INFERENCE, Variant
-from bridge.passes._effects import check_effects
+from bridge.passes._effects import GUARDS, check_effects, signatures_that_wait
 from bridge.passes._infra import VariantPass
 from bridge.passes._variable_ops import FUNCTIONAL, READS, Use, VariableUses
 from bridge.proto import tf_pb
@@ -29,6 +30,7 @@ _AS_VALUES = {
 }
 
 
+@dataclass(frozen=True)
 class SeparateUpdates(VariantPass):
     """Makes the writes of variables update ops, which the client runs, and no part of the rest.
 
@@ -49,13 +51,18 @@ class SeparateUpdates(VariantPass):
        something else needs its outputs, or reads what it has written.
     6. What only guards, Assert and CheckNumerics, or prints, stays where it is, as it does in a
        module of the old exporter. Any other effect, that of a queue or of an insertion into a
-       table, is refused by name.
+       table, is refused by name: as unsafe where it reaches outside of the model.
     7. Writes of the inference variant become update ops too, with a remark: the old client adds
        them to UPDATE_OPS where `trainable=True`, and there they can be run; dropped, the counter or
        the cache that the model keeps could not be kept by anyone.
     8. A write of a slice becomes a write of the whole: TensorFlow 1.15 has been seen to crash where
        ResourceStridedSliceAssign runs beside another reader of the variable.
+
+    Attributes:
+      allowed: ops that may reach outside of the model.
     """
+
+    allowed: frozenset[str] = frozenset()
 
     name: ClassVar[str] = "separate-updates"
 
@@ -69,10 +76,11 @@ class SeparateUpdates(VariantPass):
             for name, node in graph.nodes.items()
             if name not in initializing and (found := find.of_node(node))
         }
-        check_effects(graph, initializing)
+        check_effects(graph, initializing, self.allowed)
         separation = _Separation(graph, uses, frozenset(variant.trainable_variables))
         if not separation.writes:
             return 0
+        signatures = signatures_that_wait(variant, separation.writes)
         separation.replace_reads()
         separation.assign_whole()
         separation.order_writes()
@@ -82,7 +90,7 @@ class SeparateUpdates(VariantPass):
         known = graph.ancestors(variant.update_ops.values())
         new = {name: name for name in separation.writes if name not in known}
         variant.update_ops |= new
-        _remark(variant, separation, new, report)
+        _remark(variant, separation, new, signatures, report)
         return len(new)
 
 
@@ -95,7 +103,11 @@ def _targets(variant: Variant) -> list[str]:
 
 
 def _remark(
-    variant: Variant, separation: _Separation, new: Collection[str], report: Report
+    variant: Variant,
+    separation: _Separation,
+    new: Collection[str],
+    signatures: Mapping[str, set[str]],
+    report: Report,
 ) -> None:
     graph = variant.graph
     for variable, writes in separation.writes_of.items():
@@ -111,12 +123,15 @@ def _remark(
                 graph.at(names[0]),
             )
         for first, second in itertools.pairwise(names):
-            if not separation.follows(second, first):
+            known = signatures[first] and signatures[second]
+            writers = "two calls, of which TF2 makes one at a time," if known else "two nodes"
+            shared = signatures[first] & signatures[second]
+            if not shared and not separation.follows(second, first):
                 report.remark(
                     "update_op",
                     second,
-                    f"two calls, of which TF2 makes one at a time, write variable {variable!r}: a "
-                    f"client that runs all of UPDATE_OPS runs this one and {first!r}",
+                    f"{writers} write variable {variable!r}: a client that runs all of UPDATE_OPS "
+                    f"runs this one and {first!r}",
                     graph.at(second),
                 )
 
@@ -337,13 +352,19 @@ class _Separation:
             node.input.extend(f"^{name}" for name in waits if name not in present)
 
     def cut(self) -> None:
-        """Drops the control edges from writes to all other nodes."""
+        """Drops the control edges from writes, and from what only passes on their outputs."""
+        guarded: dict[str, bool] = {}  # of what depends on a write: does a guard too?
         for name in self.order:
-            if name not in self.writes:
-                node = self.graph.nodes[name]
-                kept = [t for t in node.input if t[0] != "^" or t[1:] not in self.writes]
-                if len(kept) < len(node.input):
-                    node.input[:] = kept
+            node = self.graph.nodes[name]
+            if name in self.writes:
+                guarded[name] = False
+                continue
+            kept = [t for t in node.input if t[0] != "^" or guarded.get(t[1:], True)]
+            if len(kept) < len(node.input):
+                node.input[:] = kept
+            before = [guarded[t.node] for t in self.graph.inputs(node) if t.node in guarded]
+            if before:
+                guarded[name] = any(before) or node.op in GUARDS or node.op in FUNCTIONAL
 
     def check(self, targets: Iterable[str]) -> None:
         """Refuses writes that something else still needs.

@@ -16,10 +16,11 @@ from bridge.attrs import (
     types_attr,
 )
 from bridge.inline import ENTRY
-from bridge.model import Component, Encoding, Endpoint, Signature, Variant
+from bridge.model import DEFAULT, Component, Encoding, Endpoint, Signature, Variant
 from bridge.proto import tf_pb
+from bridge.saved_model.names import TRAINING
 from bridge.saved_model.state_reader import SavedState
-from bridge.saved_model.traces import DEFAULT, TRAINING, Leaf, Trace
+from bridge.saved_model.traces import Leaf, Trace
 
 _SPARSE_PARTS = ("indices", "values", "dense_shape")
 
@@ -68,7 +69,8 @@ class VariantBuilder:
         for leaf in trace.outputs:
             components: list[Component] = []
             for component in leaf.endpoint.components:
-                components.append(replace(component, name=f"{call}:{position}"))
+                tensor = self._output(trace, call, position, component)
+                components.append(replace(component, name=tensor))
                 position += 1
             outputs[leaf.key] = replace(leaf.endpoint, components=tuple(components))
         if len(outputs) == 1 and DEFAULT not in outputs and name == DEFAULT:
@@ -87,6 +89,18 @@ class VariantBuilder:
         call = self._add_call(function, inputs)
         self._graph.nodes[call].attr[ENTRY].CopyFrom(bool_attr(True))
         return call
+
+    def _output(self, trace: Trace, call: str, position: int, component: Component) -> str:
+        """Returns an output of a call, which is there when all that the function must run has run.
+
+        tf.function makes outputs wait for that itself; other functions do not.
+        """
+        if not self._graph.functions[trace.function].signature.control_output:
+            return f"{call}:{position}"
+        name = self._graph.unique_name("Identity")
+        inputs = [f"{call}:{position}", f"^{call}"]
+        self._graph.add("Identity", name, inputs, T=type_attr(component.dtype))
+        return f"{name}:0"
 
     def _add_call(self, function: tf_pb.OpDef, inputs: list[str]) -> str:
         call = self._graph.add(

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 from bridge.dtypes import dtype_name
 from bridge.errors import MalformedError, UnsupportedError, Where
-from bridge.model import INFERENCE, TRAIN, Tags, format_shape, format_tags
+from bridge.model import DEFAULT, INFERENCE, TRAIN, Tags, format_shape, format_tags
 from bridge.proto import tf_pb
 from bridge.report import Report
+from bridge.saved_model.mappings import compute_the_same
+from bridge.saved_model.names import RETURN_ENDPOINTS, SERVING_DEFAULT, TRAINING
 from bridge.saved_model.object_tree import ObjectTree
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import (
-    DEFAULT,
-    TRAINING,
     Python,
     Trace,
     argument_defaults,
@@ -27,11 +27,9 @@ from bridge.saved_model.traces import (
     read_trace,
 )
 
-SERVING_DEFAULT = "serving_default"
-RETURN_ENDPOINTS = "return_endpoints"
-
 _MODES = (TRAINING, RETURN_ENDPOINTS)
-_KERAS_OWN = frozenset({"call_and_return_all_conditional_losses", "keras_api"})
+_WITH_LOSSES = "call_and_return_all_conditional_losses"
+_KERAS_OWN = frozenset({_WITH_LOSSES, "keras_api"})
 _EXPORT_HINT = (
     "give the object a tf.function `__call__`, call it once and save again, or pass `signatures=` "
     "to tf.saved_model.save"
@@ -126,7 +124,7 @@ def choose(
     signatures = dict(served)
     source = _stand_in(served)
     if inference is not None:
-        if DEFAULT in served:
+        if DEFAULT in served and not compute_the_same(inference, served[DEFAULT], library):
             report.drop("signature", DEFAULT, "the signature of this name is `__call__`")
         signatures[DEFAULT] = inference
         _report_other_traces(
@@ -164,6 +162,7 @@ def choose(
         choice.signatures[TRAIN] = dict(sorted(trained.items()))
     _report_modes(served, TRAIN in choice.signatures, report)
     _report_defaults(choice, report)
+    _report_call_losses(tree, functions, choice, report)
     choice.losses = _losses(tree, functions)
     _report_other_functions(tree, served, report)
     return choice
@@ -201,7 +200,15 @@ def _trained(
     that train must take what `default` takes.
     """
     trace = _pick(functions, tree.child(ROOT, name), training=True, like=served)
-    if trace is None or name == SERVING_DEFAULT or _keys(trace) != _keys(served):
+    if trace is None or name == SERVING_DEFAULT:
+        return served
+    if _keys(trace) != _keys(served):
+        report.remark(
+            "signature",
+            name,
+            "in {train} it is what it is in {}: the training trace of the callable of its name "
+            "takes or gives others",
+        )
         return served
     if default is not None and _fed(trace) != _fed(default):
         report.remark(
@@ -302,27 +309,66 @@ def _report_defaults(choice: Choice, report: Report) -> None:
                     )
 
 
+def _report_call_losses(
+    tree: ObjectTree, functions: _Functions, choice: Choice, report: Report
+) -> None:
+    """Names the losses that Keras computes from the inputs of a call.
+
+    That function of Keras gives the outputs of the call, and beside them the list of these losses
+    (keras/saving/legacy/saved_model/save_impl.py).
+    """
+    traces = functions.traces(tree.child(ROOT, _WITH_LOSSES))
+    for tags in choice.signatures:
+        count = max(
+            (
+                sum(leaf.key.startswith("output_1_") for leaf in trace.outputs)
+                for trace in traces
+                if _runs(trace, tags == TRAIN)
+            ),
+            default=0,
+        )
+        if count:
+            report.drop(
+                "loss",
+                _WITH_LOSSES,
+                f"{count} {'loss' if count == 1 else 'losses'} of the layers' inputs (add_loss, "
+                "activity_regularizer): regularization losses of a TF1 Hub module have no inputs",
+                Where(None, format_tags(tags)),
+            )
+
+
 def _report_other_traces(
     functions: _Functions, number: int | None, chosen: list[Trace], report: Report
 ) -> None:
     """Names the traces of `__call__` that take something that no chosen one takes."""
-    seen = {_types(trace) for trace in chosen}
+    seen = {(_types(trace), _values(trace)) for trace in chosen}
     for trace in functions.traces(number):
-        if (types := _types(trace)) not in seen:
-            seen.add(types)
-            text = f"__call__({_description(trace)})"
-            report.drop("trace", text, "a signature has one type of each input")
+        if (key := (_types(trace), _values(trace))) in seen:
+            continue
+        seen.add(key)
+        reason = "a signature has one type of each input"
+        for like in chosen:
+            if _types(like) == _types(trace):
+                kept = ", ".join(f"{k}={v!r}" for k, v in _values(like)) or "no such argument"
+                reason = (
+                    f"the signature's function has {kept}; only by an argument named {TRAINING!r} "
+                    "do the variants differ"
+                )
+        report.drop("trace", f"__call__({_description(trace)})", reason)
 
 
 def _types(trace: Trace) -> tuple[object, ...]:
-    """What a trace takes, whatever the tensors are called."""
-    inputs = [
+    """What tensors a trace takes, whatever these are called."""
+    return tuple(
         (leaf.argument, leaf.endpoint.dtype, leaf.endpoint.shape)
         for leaf in trace.inputs
         if not leaf.is_fixed
-    ]
-    values = [(k, v) for k, v in sorted(trace.values.items()) if k not in _MODES]
-    return (*inputs, *values)
+    )
+
+
+def _values(trace: Trace) -> tuple[tuple[str, Python], ...]:
+    """What else a trace is given, but for what tells variants apart."""
+    return tuple((k, v) for k, v in sorted(trace.values.items()) if k not in _MODES)
 
 
 def _description(trace: Trace) -> str:
@@ -330,8 +376,7 @@ def _description(trace: Trace) -> str:
         f"{leaf.key}: {dtype_name(leaf.endpoint.dtype)}{format_shape(leaf.endpoint.shape)}"
         for leaf in sorted(trace.inputs, key=lambda leaf: leaf.key)
     ]
-    values = [f"{k}={v!r}" for k, v in sorted(trace.values.items()) if k not in _MODES]
-    return ", ".join([*inputs, *values])
+    return ", ".join([*inputs, *(f"{k}={v!r}" for k, v in _values(trace))])
 
 
 def _report_other_functions(tree: ObjectTree, served: Mapping[str, Trace], report: Report) -> None:

@@ -1073,7 +1073,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(conditionals_nested_without_end, UNSUPPORTED, ("899 deep", "switch_case")),
     Attack(unknown_op, UNSUPPORTED, ("'MyOwnOp'",)),
     Attack(op_that_is_newer, UNSUPPORTED, ("Ndtri", "1.15")),
-    Attack(runs_python, UNSUPPORTED, ("EagerPyFunc",)),
+    Attack(runs_python, UNSAFE, ("EagerPyFunc", "--allow-op EagerPyFunc")),
     Attack(reads_a_file, UNSAFE, ("ReadFile",)),
     Attack(adds_to_a_queue, UNSUPPORTED, ("FIFOQueueV2",)),
     Attack(asset_that_is_absent, MALFORMED, ("assets/words.txt", "missing")),

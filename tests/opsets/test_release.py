@@ -56,10 +56,14 @@ def test_the_files_of_today_are_what_the_real_release_says(tmp_path: Path) -> No
 
 def test_an_unknown_release_is_refused_and_the_known_ones_are_named() -> None:
     assert known_releases() == ["1.15"]
-    for name in ("1.14", "", "2.21", "../opsets/tf-1.15", "1.15.5"):
+    for name in ("1.14", "", "2.21", "../opsets/tf-1.15", "1.15.5.1", "1.15.x", "1.14.0"):
         with pytest.raises(UsageError, match="no module can be written") as caught:
             load_release(name)
         assert str(caught.value.hint) == "known releases: 1.15"
+
+
+def test_a_patch_release_is_the_release_that_it_patches() -> None:
+    assert load_release("1.15.5") is RELEASE
 
 
 def test_a_release_knows_its_ops_types_and_versions() -> None:

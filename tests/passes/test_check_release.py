@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from bridge.attrs import (
@@ -12,9 +15,15 @@ from bridge.attrs import (
     type_attr,
     types_attr,
 )
+from bridge.errors import UnsupportedError
+from bridge.model import INFERENCE, TRAIN, Component, Encoding, Endpoint, Model, Signature
+from bridge.passes import run_passes
+from bridge.passes.check_release import CheckRelease
+from bridge.passes.custom_gradients import CustomGradients
 from bridge.proto import tf_pb
+from bridge.report import Report
 from tests.clients.tf1 import Tf1Client, Tf1Error
-from tests.passes.release_nets import FLOAT, INT32, RESOURCE, Net, T, body_of
+from tests.passes.release_nets import FLOAT, INT32, RELEASE, Net, T, body_of
 
 # -- ops and their form ---------------------------------------------------------------------
 
@@ -217,51 +226,6 @@ def test_a_call_that_is_left_is_refused() -> None:
     assert net.refusal("y").message == "op PartitionedCall has no gradient in TensorFlow 1.15"
 
 
-def test_bodies_of_branches_are_searched_with_what_they_get() -> None:
-    def net(first: str) -> Net:
-        result = Net()
-        args = {"x": FLOAT, "w": RESOURCE}
-        body = body_of(args)
-        body.add("ReadVariableOp", "value", ["w"], dtype=T)
-        body.add("Square", "square", ["x"], T=T)
-        body.add("ClipByValue", "clip", ["square", "square", "square"], T=T)
-        body.add("Mul", "product", ["clip", "value"], T=T)
-        result.function("body", args, body, "product")
-        result.input("x")
-        result.input("p", tf_pb.DT_BOOL)
-        attrs = {
-            "Tcond": type_attr(tf_pb.DT_BOOL),
-            "Tin": types_attr(args.values()),
-            "Tout": types_attr([FLOAT]),
-            "then_branch": function_attr("body"),
-            "else_branch": function_attr("body"),
-        }
-        result.add("If", "y", "p", first, "w", **attrs)
-        return result
-
-    net("x").check("y")  # the variable comes in behind the op
-    error = net("read").refusal("y")
-    wanted = "op ClipByValue has no gradient in TensorFlow 1.15, in the body of function 'body'"
-    assert error.message == wanted
-    assert error.where.node == "clip"
-
-
-def test_what_a_loop_carries_comes_back_to_its_arguments() -> None:
-    net = Net()
-    args = {"x": FLOAT, "w": RESOURCE}
-    body = body_of(args)
-    body.add("ReadVariableOp", "value", ["w"], dtype=T)
-    body.add("ClipByValue", "clip", ["x", "x", "x"], T=T)
-    body.add("Mul", "product", ["clip", "value"], T=T)
-    net.function("body", args, body, "product", "w")
-    net.input("x")
-    attrs = {"T": types_attr(args.values()), "body": function_attr("body")}
-    net.add("While", "y", "x", "w", **attrs, cond=function_attr("cond"))
-    error = net.refusal("y")
-    assert "op While has no gradient" in error.message
-    assert "(node 'clip' of function 'body')" in error.message
-
-
 def test_the_real_release_has_no_gradient_of_an_imported_loop(tf1: Tf1Client) -> None:
     """Its Python code is loaded only by a program that builds such loops itself."""
     net = Net()
@@ -279,4 +243,53 @@ def test_the_real_release_has_no_gradient_of_an_imported_loop(tf1: Tf1Client) ->
     net.graph.add("Identity", "y", ["loop:1"], T=T)
     assert net.refusal("y").message == "op While has no gradient in TensorFlow 1.15"
     with pytest.raises(Tf1Error, match="No gradient defined for operation 'loop'"):
+        net.real_gradient(tf1, "y")
+
+
+# -- gradients that were Python code --------------------------------------------------------
+
+
+def with_custom_gradient(tags: frozenset[str], source: str = "read", **model: bool) -> Report:
+    """Checks a variant with one tf.custom_gradient behind a node."""
+    net = Net()
+    net.input("x")
+    marked = net.graph.add("IdentityN", "marked", [source, "x"], T=types_attr([FLOAT, FLOAT]))
+    marked.attr["_gradient_op_type"].s = b"CustomGradient-7"
+    net.add("Exp", "y", "marked")
+    end = Endpoint(Encoding.DENSE, FLOAT, None, (Component("y:0", FLOAT, None),))
+    variant = replace(net.variant, tags=tags)
+    variant.signatures["default"] = Signature("default", {}, {"default": end})
+    whole = Model(Path(), {tags: variant}, {}, {}, [], tf_pb.VersionDef(), "", **model)
+    report = Report("", None, "to-hub-module")
+    run_passes(whole, [CustomGradients(), CheckRelease(RELEASE)], report)
+    return report
+
+
+def test_a_gradient_that_was_python_code_is_an_error_where_it_is_for_training() -> None:
+    with pytest.raises(UnsupportedError, match="gradient for training was Python code") as caught:
+        with_custom_gradient(TRAIN)
+    assert caught.value.where.node == "marked/PreventGradient"
+    assert "such as 'w', not trainable" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("tags", "source", "was_module"),
+    [(INFERENCE, "read", False), (TRAIN, "x", False), (TRAIN, "read", True)],
+    ids=["inference", "nothing trainable before it", "module"],
+)
+def test_a_gradient_that_was_python_code_is_named_elsewhere(
+    tags: frozenset[str], source: str, was_module: bool
+) -> None:
+    report = with_custom_gradient(tags, source, was_module=was_module)
+    assert [(note.kind, note.name) for note in report.not_kept] == [
+        ("custom_gradient", "CustomGradient-7")
+    ]
+    assert report.remarks == []
+
+
+def test_a_gradient_that_tensorflow_2_prevents_too_is_told_of(tf1: Tf1Client) -> None:
+    net = trained_by("PreventGradient", message=string_attr("not this way"))
+    (remark,) = net.check("y").remarks
+    assert (remark.kind, remark.name, remark.node) == ("gradient", "PreventGradient", "y")
+    with pytest.raises(Tf1Error, match="not this way"):
         net.real_gradient(tf1, "y")

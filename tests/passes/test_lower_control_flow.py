@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bridge
 from bridge.errors import UnsupportedError
 from bridge.passes.forward_identities import ForwardIdentities
 from bridge.passes.lower_control_flow import LowerControlFlow
@@ -19,8 +20,16 @@ from bridge.passes.random_ops import RandomOps
 from bridge.passes.separate_updates import SeparateUpdates
 from bridge.proto import tf_pb
 from tests.clients.tf1 import Tf1Client, Tf1Error, tf1_environ
-from tests.passes.flat_graphs import FlatFunction, assert_close, in_tf1, in_tf2, tf1_graph_def
+from tests.passes.flat_graphs import (
+    FlatFunction,
+    assert_close,
+    check_equal,
+    in_tf1,
+    in_tf2,
+    tf1_graph_def,
+)
 from tests.passes.stateful import check_calls, rewritten
+from tests.saved_model.handmade import FLOAT, Handmade, function, op, scaled, spec
 
 pytestmark = pytest.mark.tf2
 
@@ -474,7 +483,8 @@ def test_two_writes_that_start_from_one_list_are_refused() -> None:
 
     def call(x: Any) -> Any:
         raw = tf.raw_ops
-        items = raw.TensorListFromTensor(tensor=x, element_shape=[3])
+        items = raw.TensorListReserve(element_shape=[3], num_elements=3, element_dtype=tf.float32)
+        items = raw.TensorListSetItem(input_handle=items, index=2, item=x[0])
         first = raw.TensorListSetItem(input_handle=items, index=0, item=x[1])
         second = raw.TensorListSetItem(input_handle=items, index=1, item=x[0])
         stacks = [
@@ -487,11 +497,11 @@ def test_two_writes_that_start_from_one_list_are_refused() -> None:
         rewritten(call, X, passes=PASSES)
 
 
-def test_two_loops_that_start_from_one_filled_list_are_refused() -> None:
+def test_two_loops_that_start_from_one_list_with_an_item_are_refused() -> None:
     import tensorflow as tf
 
     def call(x: Any) -> Any:
-        first = second = tf.TensorArray(tf.float32, 2, element_shape=[3]).unstack(x)
+        first = second = tf.TensorArray(tf.float32, 3, element_shape=[3]).write(2, x[0])
         for i in tf.range(2):
             first = first.write(i, x[i] * 2.0)
         for i in tf.range(2):
@@ -500,6 +510,66 @@ def test_two_loops_that_start_from_one_filled_list_are_refused() -> None:
 
     with pytest.raises(UnsupportedError, match="two writes to a list"):
         rewritten(call, X, passes=PASSES)
+
+
+def one_item_twice(tf: Any, array: Any, x: Any) -> Any:
+    return array.write(1, x[0]).write(0, x[1]).write(1, x[1])
+
+
+def filled_list(tf: Any, array: Any, x: Any) -> Any:
+    return array.unstack(x).write(tf.cast(x[0, 0], tf.int32), x[1])
+
+
+def filled_list_in_a_loop(tf: Any, array: Any, x: Any) -> Any:
+    array = array.unstack(x)
+    for i in tf.range(2):
+        array = array.write(i, x[i] * 2.0)
+    return array
+
+
+def item_written_in_both_branches(tf: Any, array: Any, x: Any) -> Any:
+    if x[0, 0] > 0.0:
+        array = array.write(1, x[0])
+    else:
+        array = array.write(1, x[1]).write(0, x[1])
+    return array.write(1, x[0])
+
+
+@pytest.mark.parametrize(
+    "write", [one_item_twice, filled_list, filled_list_in_a_loop, item_written_in_both_branches]
+)
+def test_an_item_that_is_written_twice_is_refused(write: Callable[[Any, Any, Any], Any]) -> None:
+    import tensorflow as tf
+
+    write = tf.autograph.to_graph(write)
+
+    def call(x: Any) -> Any:
+        array = write(tf, tf.TensorArray(tf.float32, 2, element_shape=[3]), x)
+        return tf.cond(x[0, 0] > 0.0, array.stack, lambda: x)
+
+    with pytest.raises(UnsupportedError, match="is written again") as caught:
+        rewritten(call, X, passes=PASSES)
+    assert caught.value.where.node
+
+
+def test_what_may_be_written_once_only_is_not_refused(tf1: Tf1Client) -> None:
+    import tensorflow as tf
+
+    def call(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 3, element_shape=[3], dynamic_size=True)
+        if x[0, 0] > 0.0:
+            array = array.write(0, x[0])
+        else:
+            array = array.write(1, x[1])
+        if x[0, 0] > 0.0:
+            array = array.write(1, x[1])
+        else:
+            array = array.write(0, x[0])
+        grown = tf.TensorArray(tf.float32, 2, element_shape=[3], dynamic_size=True).unstack(x)
+        grown = grown.write(2, x[0])
+        return array.write(2, x[0]).stack(), grown.stack()
+
+    check_equal(tf1, rewritten(call, X, passes=PASSES))
 
 
 def test_two_lists_that_meet_are_refused() -> None:
@@ -530,3 +600,74 @@ def test_a_list_that_is_pushed_to_is_refused() -> None:
 
     with pytest.raises(UnsupportedError, match="EmptyTensorList has no form"):
         rewritten(call, X, passes=PASSES)
+
+
+def test_predicates_are_true_where_tensorflow_2_says_so(tf1: Tf1Client, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    scalar = tf.TensorSpec([], tf.float32)
+    then, otherwise = (
+        tf.function(lambda x, factor=factor: x * factor).get_concrete_function(scalar)
+        for factor in (2.0, 3.0)
+    )
+
+    def choose(predicate: Any) -> Any:
+        return tf.raw_ops.If(
+            cond=predicate,
+            input=[tf.constant(1.0)],
+            Tout=[tf.float32],
+            then_branch=then,
+            else_branch=otherwise,
+        )[0]
+
+    module = tf.Module()
+
+    def call(x: Any) -> Any:
+        return {
+            "float": choose(x),
+            "int64": choose(tf.cast(x * 2.0**40, tf.int64)),
+            "text": choose(tf.strings.regex_replace(tf.as_string(tf.cast(x, tf.int32)), "0", "")),
+            "bools": choose(tf.reshape(x, [-1]) > 0.0),
+        }
+
+    module.__call__ = tf.function(call, input_signature=[tf.TensorSpec(None, tf.float32)])
+    tf.saved_model.save(module, tmp_path / "source")
+    bridge.to_hub_module(tmp_path / "source", tmp_path / "module")
+    for value in (0.0, 2.0, 0.5, np.nan, [0.0], [0.0, 0.0], np.zeros([0, 2])):
+        array = np.array(value, np.float32)
+        found = tf1.hub_apply(tmp_path / "module", {"x": array})
+        expected = {key: tensor.numpy() for key, tensor in module.__call__(array).items()}
+        assert found == expected, value
+
+
+def test_a_loop_runs_while_its_condition_gives_elements(tf1: Tf1Client, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.float32)]
+    condition = tf.function(lambda x, i: x).get_concrete_function(*specs)
+    body = tf.function(lambda x, i: (x[1:], i + 1.0)).get_concrete_function(*specs)
+    module = tf.Module()
+    module.__call__ = tf.function(
+        lambda x: tf.raw_ops.While(input=[x, tf.constant(0.0)], cond=condition, body=body)[1],
+        input_signature=specs[:1],
+    )
+    tf.saved_model.save(module, tmp_path / "source")
+    bridge.to_hub_module(tmp_path / "source", tmp_path / "module")
+    found = tf1.hub_apply(tmp_path / "module", {"x": np.zeros(3, np.float32)})
+    assert found["default"] == 3.0
+
+
+def test_a_predicate_of_which_tensorflow_makes_no_bool_is_refused(tmp_path: Path) -> None:
+    half = tf_pb.DT_HALF
+    choice = op("y", "If", "p:y:0", "x", Tcond=half)
+    choice.attr["then_branch"].func.name = choice.attr["else_branch"].func.name = "double"
+    choice.attr["Tin"].list.type.append(FLOAT)
+    choice.attr["Tout"].list.type.append(FLOAT)
+    cast = op("p", "Cast", "x", SrcT=FLOAT, DstT=half)
+    model = Handmade()
+    model.library.function.append(scaled("double", 2.0))
+    trace = model.trace(function("main", [cast, choice], {"y": "y:output:0"}), [spec()])
+    model.method("__call__", [trace])
+    path = model.write(tmp_path / "source")
+    with pytest.raises(UnsupportedError, match="predicate is float16"):
+        bridge.to_hub_module(path, tmp_path / "module")

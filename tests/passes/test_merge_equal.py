@@ -13,7 +13,7 @@ from bridge.opsets import OpTable
 from bridge.passes.merge_equal import MergeEqual
 from bridge.proto import tf_pb
 from bridge.report import Report
-from tests.saved_model.handmade import FLOAT, op
+from tests.saved_model.handmade import FLOAT, call, function, op
 from tests.saved_model.tiny import constant, placeholder
 
 
@@ -58,12 +58,15 @@ def test_losses_initializers_and_updates_follow() -> None:
         *(op(f"w{i}", "AssignVariableOp", "v", "x", dtype=FLOAT) for i in range(2)),
         *(relu(f"l{i}", "x") for i in range(2)),
         *(op(f"n{i}", "NoOp", "^l0") for i in range(2)),
+        *(op(f"y{i}", "Identity", "x", f"^w{i}", T=FLOAT) for i in range(2)),
     ]
-    variant = variant_of(nodes)
+    variant = variant_of(nodes, ["y0"])
+    other = variant_of(nodes, ["y1"])
+    variant.signatures["other"] = other.signatures["default"]
     variant.regularization_losses = ["l0:0", "l1:0"]
     variant.table_initializers = ["n1", "n0"]
     variant.update_ops = {"first": "w0", "second": "w1"}
-    assert run(variant) == 3
+    assert run(variant) == 4
     assert variant.regularization_losses == ["l0", "l0"]
     assert variant.table_initializers == ["n0"]
     assert variant.update_ops == {"first": "w0"}
@@ -113,14 +116,65 @@ def test_reads_merge_if_they_are_ordered_alike() -> None:
     assert outputs(variant) == ["a", "a", "c", "c"]
 
 
-def test_writes_of_the_same_value_merge_but_others_do_not() -> None:
-    nodes = [placeholder("x"), placeholder("y"), op("v", "VarHandleOp", dtype=FLOAT)]
-    for name, value in (("a", "x"), ("b", "x"), ("c", "y")):
-        nodes.append(op(name, "AssignAddVariableOp", "v", value, dtype=FLOAT))
+def adding(*outputs_of: str) -> Variant:
+    """A variable to which signatures `one` and `two` add.
+
+    Args:
+      outputs_of: for each write, the signatures whose outputs wait for it, as `one two`.
+    """
+    nodes = [placeholder("x"), op("v", "VarHandleOp", dtype=FLOAT)]
+    nodes += [
+        op(f"w{i}", "AssignAddVariableOp", "v", "x", dtype=FLOAT) for i in range(len(outputs_of))
+    ]
     variant = variant_of(nodes)
-    assert run(variant) == 1
-    assert {"a", "c"} <= set(variant.graph.nodes)
-    assert "b" not in variant.graph.nodes
+    del variant.signatures["default"]
+    for name in ("one", "two"):
+        waits = [f"^w{i}" for i, names in enumerate(outputs_of) if name in names.split()]
+        variant.graph.add("Identity", f"{name}/y", ["x", *waits], T=type_attr(FLOAT))
+        component = Component(f"{name}/y:0", FLOAT, None)
+        ends = {"default": Endpoint(Encoding.DENSE, FLOAT, None, (component,))}
+        variant.signatures[name] = Signature(name, {}, ends)
+    return variant
+
+
+@pytest.mark.parametrize(
+    ("outputs_of", "left"),
+    [
+        (("one", "two"), {"w0"}),
+        (("one", "one", "two", "two"), {"w0", "w1"}),
+        (("one", "one"), {"w0", "w1"}),
+        (("one two", "one two"), {"w0", "w1"}),
+        (("one two", "two"), {"w0", "w1"}),
+        (("", ""), {"w0", "w1"}),
+        (("one", ""), {"w0", "w1"}),
+    ],
+)
+def test_equal_writes_merge_where_they_are_those_of_two_signatures(
+    outputs_of: tuple[str, ...], left: set[str]
+) -> None:
+    variant = adding(*outputs_of)
+    run(variant)
+    assert {name for name in variant.graph.nodes if name.startswith("w")} == left
+
+
+def test_writes_of_other_values_stay_apart() -> None:
+    variant = adding("one", "two")
+    variant.graph.add("Placeholder", "y", dtype=type_attr(FLOAT))
+    variant.graph.nodes["w1"].input[1] = "y"
+    assert run(variant) == 0
+
+
+@pytest.mark.parametrize(("draws", "left"), [(False, {"a"}), (True, {"a", "b"})])
+def test_calls_merge_where_the_function_has_no_state(draws: bool, left: set[str]) -> None:
+    shape = op("n", "Const", dtype=tf_pb.DT_INT32)
+    random = op("y", "RandomUniform", "n:output:0", dtype=FLOAT, T=tf_pb.DT_INT32)
+    nodes = [shape, random] if draws else [op("y", "Neg", "x", T=FLOAT)]
+    inner = function("inner", nodes, {"y": "y:output:0" if draws else "y:y:0"})
+    outer = function("outer", [call("y", "inner", "x")], {"y": "y:output:0"})
+    variant = variant_of([placeholder("x"), call("a", "outer", "x"), call("b", "outer", "x")])
+    variant.graph.functions |= {"inner": inner, "outer": outer}
+    run(variant)
+    assert set(variant.graph.nodes) - {"x"} == left
 
 
 def test_the_paths_of_assets_stay_nodes_of_their_own() -> None:

@@ -181,6 +181,9 @@ def test_random_ops_in_a_body_draw_anew(tf1: Tf1Client) -> None:
     expected = tf.random.stateless_uniform([40, 2], [5, 6]).numpy()
     np.testing.assert_array_equal(output[:, 50:52], expected)
     np.testing.assert_array_equal(output[:, 102:], expected)
+    (remark,) = flat.report.remarks
+    assert remark.kind == "random_op"
+    assert flat.graph.nodes[remark.name].op == "VarHandleOp"  # and no argument of the body
 
 
 def test_an_algorithm_that_1_15_does_not_have_is_refused() -> None:

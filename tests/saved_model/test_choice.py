@@ -13,13 +13,22 @@ from bridge.proto import tf_pb
 from bridge.report import Report
 from bridge.saved_model.choice import Choice, choose
 from bridge.saved_model.object_tree import ObjectTree
-from bridge.saved_model.structured_value import boolean, function_spec, mapping, none
+from bridge.saved_model.structured_value import (
+    boolean,
+    function_spec,
+    mapping,
+    none,
+    sequence,
+    tuple_of,
+)
 from tests.saved_model.handmade import (
     FLOAT,
     ROOT,
     Handmade,
     Value,
+    call,
     function,
+    op,
     scaled,
     spec,
 )
@@ -99,6 +108,24 @@ def test_an_argument_of_another_name_is_not_training() -> None:
     traces = [model.traced("call", spec("x"), boolean(True))]
     model.method("__call__", traces, ["x", "is_training"])
     assert names(chosen(model)[0]) == {"{}": {"default": "call"}}
+
+
+def test_of_a_trace_that_differs_in_a_value_the_value_is_said_to_be_the_reason() -> None:
+    model = Model()
+    traces = [
+        model.traced("infer", spec("x"), boolean(False)),
+        model.traced("train", spec("x"), boolean(True)),
+        model.traced("other", spec("x", tf_pb.DT_INT32), boolean(True)),
+    ]
+    model.method("__call__", traces, ["x", "is_training"], [boolean(False)])
+    choice, report = chosen(model)
+    assert names(choice) == {"{}": {"default": "infer"}}
+    found = {note.name: note.reason for note in report.not_kept}
+    assert (
+        "has is_training=False; only by an argument named 'training'"
+        in (found["__call__(x: float32[?], is_training=True)"])
+    )
+    assert "one type of each input" in found["__call__(x: int32[?], is_training=True)"]
 
 
 def test_a_training_trace_alone_is_no_model() -> None:
@@ -227,6 +254,38 @@ def test_a_signature_called_default_gives_way_to_call_by_name() -> None:
     assert (note.kind, note.name) == ("signature", "default")
 
 
+def wrapping(name: str, called: str, factor: int = 0) -> tf_pb.FunctionDef:
+    """A function that only calls one, as tf.saved_model.save writes it of a loaded model."""
+    nodes = [
+        call("call", called, "x"),
+        op("tie", "NoOp", "^call"),
+        op("y", "Identity", "call:output:0", "^tie", T=FLOAT),
+        *([op("more", "Neg", "x", T=FLOAT)] * factor),
+    ]
+    return function(name, nodes, {"y": "y:output:0"})
+
+
+@pytest.mark.parametrize(
+    ("inner", "computes", "same"),
+    [("inner", 0, True), ("other", 0, False), ("absent", 0, False), ("inner", 1, False)],
+)
+def test_a_signature_that_calls_what_call_calls_is_not_said_to_be_lost(
+    inner: str, computes: int, same: bool
+) -> None:
+    model = Model()
+    model.library.function.extend([scaled("inner", 2.0), scaled("other", 2.0)])
+    model.library.function.append(wrapping("middle", "inner"))
+    model.method("__call__", [model.trace(wrapping("call", "middle"), [spec()])])
+    served = wrapping("serve", inner, computes)
+    output = mapping({"default": spec("y")})
+    model.signature("default", model.trace(served, keywords={"x": spec()}, output=output))
+    choice, report = chosen(model)
+    assert names(choice) == {"{}": {"default": "call"}}
+    assert [(note.kind, note.name) for note in report.not_kept] == (
+        [] if same else [("signature", "default")]
+    )
+
+
 def test_a_callable_of_a_signature_s_name_trains_it() -> None:
     model = Model()
     for name in ("__call__", "extra", "other"):
@@ -246,6 +305,9 @@ def test_a_callable_of_a_signature_s_name_trains_it() -> None:
         "other": "serve_other",  # takes another input
     }
     assert report.not_kept == []
+    (remark,) = report.remarks
+    assert (remark.kind, remark.name) == ("signature", "other")
+    assert "takes or gives others" in remark.reason
 
 
 @pytest.mark.parametrize("trains", [False, True])
@@ -328,3 +390,36 @@ def test_a_named_callable_alone_makes_the_training_variant() -> None:
     model.signature("extra", model.trace(scaled("serve", 1.0), keywords={"x": spec("x")}))
     choice, _ = chosen(model)
     assert names(choice)["{train}"] == {"default": "extra_True", "extra": "extra_True"}
+
+
+def test_losses_of_the_inputs_are_named() -> None:
+    """Keras' call_and_return_all_conditional_losses gives the outputs, and a list of losses."""
+    model = Model()
+    traces = [model.traced(f"call_{value}", spec("x"), boolean(value)) for value in (False, True)]
+    model.method("__call__", traces, ["x", "training"], [boolean(False)])
+    with_losses = []
+    for training in (False, True):
+        count = 2 if training else 1
+        keys = ["y", *(f"loss{i}" for i in range(count))]
+        made = function(f"losses_{training}", [], dict.fromkeys(keys, "x"))
+        output = tuple_of([spec("y"), sequence([spec(key, FLOAT, ()) for key in keys[1:]])])
+        with_losses.append(model.trace(made, [spec("x"), boolean(training)], output=output))
+    name = "call_and_return_all_conditional_losses"
+    model.method(name, with_losses, ["x", "training"], [boolean(False)])
+    _, report = chosen(model)
+    assert [(note.kind, note.name, note.variant) for note in report.not_kept] == [
+        ("loss", name, "{}"),
+        ("loss", name, "{train}"),
+    ]
+    assert "1 loss of" in report.not_kept[0].reason
+    assert "2 losses of" in report.not_kept[1].reason
+
+
+def test_no_loss_is_named_where_keras_has_none() -> None:
+    model = Model()
+    model.method("__call__", [model.traced("call", spec("x"))])
+    made = function("losses", [], {"y": "x"})
+    output = tuple_of([spec("y"), sequence([])])
+    trace = model.trace(made, [spec("x")], output=output)
+    model.method("call_and_return_all_conditional_losses", [trace])
+    assert chosen(model)[1].not_kept == []

@@ -374,7 +374,6 @@ def _untraced(path: Path) -> None:
         (_uninitialized, ("'late'", "<unknown>", "fixed shape")),
         (_mutable_table, ("'table'", "MutableHashTable", "StaticHashTable")),
         (_dense_table, ("'table'", "MutableDenseHashTable", "StaticHashTable")),
-        (_python, ("PyFunc",)),
         (_sliced, ("'wide'", "slices")),
         (_untraced, ("neither a `__call__`", "call it once")),
     ],
@@ -389,3 +388,12 @@ def test_what_no_module_has_is_refused_by_name(
     said = f"{caught.value} {caught.value.hint}"
     assert not [word for word in words if word not in said], said
     assert not (tmp_path / "module").exists()
+
+
+def test_python_code_is_unsafe_before_its_effect_is_looked_at(tmp_path: Path) -> None:
+    _python(tmp_path / "model")
+    with pytest.raises(bridge.UnsafeError, match="PyFunc") as caught:
+        bridge.to_hub_module(tmp_path / "model", tmp_path / "module")
+    assert "--allow-op PyFunc" in str(caught.value.hint)
+    with pytest.raises(bridge.UnsupportedError, match="PyFunc has an effect"):
+        bridge.to_hub_module(tmp_path / "model", tmp_path / "module", allow_ops=["PyFunc"])
