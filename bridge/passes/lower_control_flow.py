@@ -21,9 +21,9 @@ _WITH_UPDATES = 10_000
 class LowerControlFlow(VariantPass):
     """Rewrites functional control flow, which TensorFlow 1 runs and mostly can't differentiate.
 
-    Requires: InlineCalls, SeparateUpdates and Prune have run. Ensures: no If, Case or While is left;
-    `cond_contexts` and `while_contexts` are those that a program of TensorFlow 1 would have, and no
-    later pass may drop or rename the nodes that they name.
+    Requires: InlineCalls, SeparateUpdates and Prune have run. Ensures: no If, Case or While is
+    left; `cond_contexts` and `while_contexts` are those that a program of TensorFlow 1 would have,
+    and no later pass may drop or rename the nodes that they name.
 
     1. TensorFlow 1.15 has no gradient for While unless the program turned control flow v2 on, and
        no StatelessCase; its v1 control flow works in each client, in each scope and any number of
