@@ -184,8 +184,9 @@ one that breaks its rule.
   all threads against Eigen in one. TensorFlow 1.15 can't be expected to be closer.
 
 ¹ The network drops activations or blocks in training, which no two releases do alike. What is
-compared is the same network with the same weights, saved with all rates zero. The network itself
-is trained, and its output in training must differ from that one's.
+compared, and whose loss must fall, is the same network with the same weights, saved with all rates
+zero. The network itself is trained too: its output in training must differ from that one's, and
+every variable with a gradient must change.
 
 All weights are random, from a fixed seed, but not those of a fresh network: scales, offsets and
 moving averages are such that each layer matters and each image gives other probabilities;
