@@ -28,9 +28,13 @@ from bridge.passes import (
 from bridge.report import Report
 from bridge.saved_model import SavedModelWriter, WriteOptions, read_saved_model
 from bridge.source import open_source, source_name
+from bridge.verify import should_verify, verify_conversion
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""
+
+VerifyProgress = Callable[[str, int, int], None]
+"""Called with what is compared, how many batches are done, and how many there are."""
 
 Done = Callable[[int], None]
 """Called with the checkpoint bytes done."""
@@ -51,6 +55,7 @@ class ConvertOptions:
     overwrite: bool = False
     link: bool = False
     dry_run: bool = False
+    verify: bool | None = None
     allow_ops: frozenset[str] = frozenset()
 
 
@@ -75,6 +80,7 @@ def to_saved_model(
     options: ToSavedModelOptions | None = None,
     *,
     progress: Progress | None = None,
+    verify_progress: VerifyProgress | None = None,
 ) -> Report:
     """Does what `bridge.to_saved_model` says, with its options as one object."""
     options = options or ToSavedModelOptions()
@@ -86,7 +92,7 @@ def to_saved_model(
         write_options = WriteOptions(root=options.variant, link=options.link, progress=done)
         return model, SavedModelWriter(model, write_options, report)
 
-    return _convert(source, dest, options, "to-saved-model", build, progress)
+    return _convert(source, dest, options, "to-saved-model", build, progress, verify_progress)
 
 
 def to_hub_module(
@@ -95,6 +101,7 @@ def to_hub_module(
     options: ToHubModuleOptions | None = None,
     *,
     progress: Progress | None = None,
+    verify_progress: VerifyProgress | None = None,
 ) -> Report:
     """Does what `bridge.to_hub_module` says, with its options as one object."""
     options = options or ToHubModuleOptions()
@@ -109,7 +116,7 @@ def to_hub_module(
         write_options = HubWriteOptions(release, link=options.link, progress=done)
         return model, HubModuleWriter(model, write_options, report)
 
-    return _convert(source, dest, options, "to-hub-module", build, progress)
+    return _convert(source, dest, options, "to-hub-module", build, progress, verify_progress)
 
 
 def _convert(
@@ -119,9 +126,11 @@ def _convert(
     direction: str,
     build: Callable[[Path, Report, Done | None], tuple[Model, Writer]],
     progress: Progress | None,
+    verify_progress: VerifyProgress | None,
 ) -> Report:
     started = time.monotonic()
     destination = _destination(dest)
+    verify = not options.dry_run and should_verify(options.verify)
     report = Report(
         source=source_name(source),
         destination=None if options.dry_run else os.fspath(dest),
@@ -144,7 +153,11 @@ def _convert(
         if not options.dry_run:
             with _staging(destination, options.overwrite, directory) as staging:
                 writer.write(staging)
-    report.seconds = time.monotonic() - started
+                report.seconds = time.monotonic() - started
+                if verify:
+                    verify_conversion(directory, staging, destination, report, verify_progress)
+    if not report.verification:
+        report.seconds = time.monotonic() - started
     return report
 
 

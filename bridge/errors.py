@@ -1,6 +1,7 @@
 """The one tree of exceptions.
 
     HubBridgeError                  exit 5 when raised as itself: a bug in hubbridge
+    ├── VerificationError           exit 1: the result is not the same as its source
     ├── UsageError                  exit 2: the call must change
     │   ├── SourceNotFoundError     SOURCE does not exist, or can't be read
     │   ├── DestinationError        DEST exists already, or can't be written
@@ -69,6 +70,12 @@ class HubBridgeError(Exception):
     def __str__(self) -> str:
         place = str(self.where)
         return f"{self.message} ({place})" if place else self.message
+
+
+class VerificationError(HubBridgeError):
+    """The result of a conversion is not the same as its source, or nothing could be compared."""
+
+    exit_code = 1
 
 
 class UsageError(HubBridgeError):

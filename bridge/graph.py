@@ -224,8 +224,9 @@ class Graph:
                 continue
             seen.add(name)
             for tensor in self.inputs(self.node(name)):
-                if tensor.node not in seen and not (stop and stop(tensor)):
-                    stack.append(tensor.node)
+                source = tensor[0]
+                if source not in seen and not (stop and stop(tensor)):
+                    stack.append(source)
         return seen
 
     def descendants(
@@ -272,12 +273,13 @@ class Graph:
         missing: dict[str, int] = {}
         for name in followers:
             node = nodes[name]
-            sources = [source for source, _ in map(parse_tensor, node.input) if source in followers]
-            if node.op in MERGES:
-                sources = [s for s in sources if nodes[s].op not in LOOP_BACK_EDGE]
-            missing[name] = len(sources)
-            for source in sources:
-                followers[source].append(name)
+            closes = LOOP_BACK_EDGE if node.op in MERGES else ()
+            count = 0
+            for source, _ in map(parse_tensor, node.input):
+                if source in followers and not (closes and nodes[source].op in closes):
+                    followers[source].append(name)
+                    count += 1
+            missing[name] = count
         order = [name for name, count in missing.items() if count == 0]
         for name in order:  # grows while it runs
             for follower in followers[name]:
@@ -312,8 +314,9 @@ class Graph:
         Raises:
           MalformedError: there is neither.
         """
-        if name in node.attr:
-            return node.attr[name]
+        value = node.attr.get(name)
+        if value is not None:
+            return value
         for attr in self.op_def(node).attr:
             if attr.name == name and attr.HasField("default_value"):
                 return attr.default_value
@@ -393,8 +396,10 @@ class Graph:
         known = self._op_args.get(node.op)
         if known is None and self.ops.get(node.op) is not None:
             known = self.op_args(node)
-        values = known.values if known else ()
+        values = known.values if known else frozenset()
         attrs = node.attr
+        if values.issuperset(attrs):
+            return called
         found: list[tuple[str, list[str]]] = []
         for name in attrs:
             if name not in values:

@@ -108,6 +108,27 @@ class Counts:
     functions: int = 0
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What came of running the result beside its source.
+
+    Attributes:
+      verdict: `pass`; a conversion with another one has no result.
+      decided_by: the check that decided, one sentence.
+      runtimes: what ran each side.
+      compared: how many outputs were compared, in all runtimes.
+      not_compared: how many could not be.
+      seconds: wall time.
+    """
+
+    verdict: str
+    decided_by: str
+    runtimes: list[str]
+    compared: int
+    not_compared: int
+    seconds: float
+
+
 @dataclass
 class Report:
     """The result of a conversion.
@@ -125,7 +146,8 @@ class Report:
       passes: how many places each pass changed, by the name of the pass, in order.
       not_kept: each thing of the source that the result does not have.
       remarks: what behaves otherwise than one may expect.
-      seconds: wall time.
+      seconds: wall time of the conversion.
+      verification: how the result compares with its source; None where that was not asked for.
     """
 
     source: str
@@ -141,6 +163,7 @@ class Report:
     not_kept: list[Note] = field(default_factory=list)
     remarks: list[Note] = field(default_factory=list)
     seconds: float = 0.0
+    verification: Verification | None = None
 
     def drop(self, kind: str, name: str, reason: str, where: Where | None = None) -> None:
         """Records a thing of the source that the result does not have."""

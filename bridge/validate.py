@@ -7,7 +7,7 @@ import re
 from bridge.call_graph import CallGraph
 from bridge.dtypes import base_dtype, dtype_name, is_ref
 from bridge.errors import MalformedError, UnsupportedError
-from bridge.graph import Graph, parse_tensor
+from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.op_args import Arg
 from bridge.proto import tf_pb
 
@@ -60,13 +60,14 @@ def _check_inputs(graph: Graph, node: tf_pb.NodeDef) -> None:
     if not _NODE_NAME.fullmatch(node.name):
         raise MalformedError(f"{node.name!r} is no name for a node", where=graph.where)
     control_seen = False
+    nodes = graph.nodes
     for name in node.input:
-        tensor = parse_tensor(name)
-        if tensor.node not in graph.nodes:
+        source, output = parse_tensor(name)
+        if source not in nodes:
             raise MalformedError(
                 f"input {name!r} names a node that is not there", where=graph.at(node.name)
             )
-        if tensor.output < 0:
+        if output < 0:
             control_seen = True
         elif control_seen:
             raise MalformedError(
@@ -102,26 +103,25 @@ def _check_types(graph: Graph) -> None:
     for name, op in known.items():
         node = graph.nodes[name]
         wanted = _dtypes(graph, node, op.inputs)
-        given = [tensor for tensor in graph.inputs(node) if tensor.output >= 0]
+        given = [tensor for tensor in graph.inputs(node) if tensor[1] >= 0]
         if len(given) != len(wanted):
             raise MalformedError(
                 f"op {node.op} takes {len(wanted)} inputs, the node has {len(given)}",
                 where=graph.at(name),
             )
-        for tensor, dtype in zip(given, wanted, strict=True):
-            found = outputs.get(tensor.node)
+        for (source, output), dtype in zip(given, wanted, strict=True):
+            found = outputs.get(source)
             if found is None:
                 continue
-            if tensor.output >= len(found):
+            if output >= len(found):
                 raise MalformedError(
-                    f"output {tensor.output} is used, the node has {len(found)}",
-                    where=graph.at(tensor.node),
+                    f"output {output} is used, the node has {len(found)}", where=graph.at(source)
                 )
             # A reference is good for a value, but a value is not for a reference.
-            given_dtype = found[tensor.output]
+            given_dtype = found[output]
             if dtype != given_dtype and dtype != base_dtype(given_dtype):
                 raise MalformedError(
-                    f"input {str(tensor)!r} is {_type_name(given_dtype)}, op {node.op} "
+                    f"input {str(Tensor(source, output))!r} is {_type_name(given_dtype)}, op {node.op} "
                     f"takes {_type_name(dtype)}",
                     where=graph.at(name),
                 )

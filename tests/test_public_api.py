@@ -85,7 +85,7 @@ def test_the_function_takes_the_options_of_the_dataclass(
     if "images" in defaults:
         del defaults["images"]
         defaults |= _options(ImageOptions)
-    assert set(keywords) == {*defaults, "progress"}
+    assert set(keywords) == {*defaults, "progress", "verify_progress"}
     for name, default in defaults.items():
         # What is a set or a mapping in the dataclass may be any of its kind, or nothing, here.
         assert keywords[name] == default or (not keywords[name] and not default)
@@ -98,7 +98,7 @@ def test_the_function_takes_the_options_of_the_dataclass(
 def test_the_command_takes_the_options_of_the_function(
     function: Callable[..., bridge.Report], command: Callable[..., None]
 ) -> None:
-    options = set(inspect.signature(function).parameters) - {"progress"}
+    options = set(inspect.signature(function).parameters) - {"progress", "verify_progress"}
     given = set(inspect.signature(command).parameters) - {"as_json", "quiet"}
     assert {"allow_ops" if name == "allow_op" else name for name in given} == options
 

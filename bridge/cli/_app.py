@@ -9,6 +9,7 @@ import typer
 
 from bridge import __version__
 from bridge.cli._terminal import write_stderr, write_stdout
+from bridge.cli.parity import parity
 from bridge.cli.to_hub_module import to_hub_module
 from bridge.cli.to_saved_model import to_saved_model
 
@@ -21,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 usage, 3 the model needs something unsupported, 4 the input is "
-    "malformed or unsafe, 5 internal error.",
+    epilog="Exit codes: 0 done, 1 parity failed, 2 usage, 3 the model needs something unsupported, "
+    "4 the input is malformed or unsafe, 5 internal error.",
 )
 
 
@@ -40,7 +41,7 @@ def _root(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Converts TF1 Hub modules to TF2 SavedModels and back, without running TensorFlow."""
+    """Converts TF1 Hub modules to TF2 SavedModels and back, and compares what came of it."""
     if context.invoked_subcommand is None:
         write_stderr(context.get_help() + "\n")
         raise typer.Exit(2)
@@ -48,6 +49,7 @@ def _root(
 
 app.command("to-saved-model")(to_saved_model)
 app.command("to-hub-module")(to_hub_module)
+app.command("parity")(parity)
 
 
 def run(argv: Sequence[str] | None) -> int:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from bridge.cli._terminal import Style, plain
 from bridge.cli._tree import Node, glue, render, wrap
-from bridge.report import CallableReport, Counts, Note, Report, SignatureReport
+from bridge.model import DEFAULT
+from bridge.report import (
+    CallableReport,
+    Counts,
+    Note,
+    Report,
+    SignatureReport,
+    Verification,
+)
 
 _MAX_ITEMS = 6
 """Of a longer list, so many are shown."""
@@ -38,6 +46,7 @@ def summary(report: Report, dest: str, style: Style) -> str:
     _add_list(tree, "serving signatures", report.serving_signatures)
     _add_notes(tree, "not kept", report.not_kept)
     _add_notes(tree, "remarks", report.remarks)
+    _add_verification(tree, report.verification)
     lines = [*wrap(head, style.width + 2, style), render(tree, style).rstrip("\n")]
     path = json.dumps(dest, ensure_ascii=False)
     use = f"obj = tf.saved_model.load({path})"
@@ -46,6 +55,17 @@ def summary(report: Report, dest: str, style: Style) -> str:
     hint = "leave --dry-run out to write it" if dry_run else use
     lines.append(f"{style.cyan('hint:')} {plain(hint)}")
     return "\n".join(lines) + "\n"
+
+
+def _add_verification(tree: Node, verification: Verification | None) -> None:
+    if verification is None:
+        return
+    node = tree.add(f"verified in {verification.seconds:.1f} s", heading=True)
+    node.add(verification.decided_by)
+    for runtime in verification.runtimes:
+        node.add(runtime)
+    if verification.not_compared:
+        node.add(f"{count(verification.not_compared, 'output')} could not be compared")
 
 
 # -- what was kept ----------------------------------------------------------------------------
@@ -145,7 +165,7 @@ def _add_signatures(tree: Node, signatures: Sequence[SignatureReport]) -> None:
         return
     node = tree.add("signatures", heading=True)
     groups: dict[tuple[str, ...], list[str]] = {}
-    for one in sorted(signatures, key=lambda one: one.name != "default"):
+    for one in sorted(signatures, key=lambda one: one.name != DEFAULT):
         groups.setdefault((one.name, _tensors(one.inputs), _tensors(one.outputs)), []).append(
             one.variant
         )

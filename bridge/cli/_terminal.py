@@ -36,7 +36,7 @@ class Style:
         """Finds out; NO_COLOR, TERM=dumb and COLUMNS are respected."""
         return cls(
             width=min(max(_columns(stream), _MIN_WIDTH), _MAX_WIDTH),
-            unicode=_can_encode(stream, "├└│─…·→"),
+            unicode=_can_encode(stream, "├└│─…·→≤×✓✗"),
             colour=(
                 is_terminal(stream)
                 and not os.environ.get("NO_COLOR")
@@ -51,6 +51,14 @@ class Style:
     def red(self, text: str) -> str:
         """Returns the text, bold and red where colour is wanted."""
         return f"\x1b[1;31m{text}\x1b[0m" if self.colour else text
+
+    def green(self, text: str) -> str:
+        """Returns the text, bold and green where colour is wanted."""
+        return f"\x1b[1;32m{text}\x1b[0m" if self.colour else text
+
+    def yellow(self, text: str) -> str:
+        """Returns the text, bold and yellow where colour is wanted."""
+        return f"\x1b[1;33m{text}\x1b[0m" if self.colour else text
 
     def cyan(self, text: str) -> str:
         """Returns the text, bold and cyan where colour is wanted."""

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 from bridge.cli._terminal import NO_BREAK, Style, plain
 
 _UNICODE = ("├── ", "│   ", "└── ", "    ")
 _ASCII = ("|-- ", "|   ", "`-- ", "    ")
 _MIN_TEXT = 16
+_IN_ASCII = str.maketrans({"…": "...", "→": "->", "≤": "<=", "×": "x", "·": "*"})
+
+
+class Mark(Enum):
+    """What stands before a line that tells a result: in Unicode, in ASCII, in which colour."""
+
+    PASS = ("✓", "ok", Style.green)
+    FAIL = ("✗", "FAIL", Style.red)
+    OPEN = ("·", "~", Style.yellow)
+
+    def __init__(self, sign: str, text: str, paint: Callable[[Style, str], str]):
+        self.sign = sign
+        self.text = text
+        self.paint = paint
 
 
 @dataclass
@@ -21,15 +36,17 @@ class Node:
       text: the line; it is wrapped where it is too long.
       children: below it.
       heading: whether it stands out.
+      mark: what stands before it.
     """
 
     text: str
     children: list[Node] = field(default_factory=list)
     heading: bool = False
+    mark: Mark | None = None
 
-    def add(self, text: str, *, heading: bool = False) -> Node:
+    def add(self, text: str, *, heading: bool = False, mark: Mark | None = None) -> Node:
         """Adds a child and returns it."""
-        child = Node(text, heading=heading)
+        child = Node(text, heading=heading, mark=mark)
         self.children.append(child)
         return child
 
@@ -42,9 +59,14 @@ def render(node: Node, style: Style) -> str:
 def _lines(node: Node, style: Style, first: str, rest: str) -> Iterator[str]:
     branch, trunk, last_branch, last_trunk = _UNICODE if style.unicode else _ASCII
     below = trunk if node.children else last_trunk
-    width = max(style.width - len(rest), _MIN_TEXT)
+    sign = ""
+    if node.mark is not None:
+        sign = node.mark.sign if style.unicode else node.mark.text
+    width = max(style.width - len(rest) - len(sign), _MIN_TEXT)
     for number, line in enumerate(wrap(node.text, width, style)):
         shown = style.bold(line) if node.heading else line
+        if node.mark is not None and number == 0:
+            shown = f"{node.mark.paint(style, sign)} {shown}"
         # Where the text goes on, the line to the first child is already there.
         yield (first if number == 0 else rest + below.rstrip().ljust(2)) + shown
     for child in node.children:
@@ -61,7 +83,7 @@ def wrap(text: str, width: int, style: Style) -> list[str]:
     """Breaks text between words only: a name that is longer than a line must stay whole."""
     text = plain(text)
     if not style.unicode:
-        text = text.replace("…", "...")
+        text = text.translate(_IN_ASCII)
     lines = textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
     return [line.replace(NO_BREAK, " ") for line in lines] or [""]
 

@@ -76,6 +76,14 @@ def to_hub_module(
             "--link", help="Hard-link the checkpoint's data instead of copying it, where possible."
         ),
     ] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            show_default="on where TensorFlow is installed",
+            help="Run both models and compare them before DEST appears.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read, check and report, but write nothing.")
     ] = False,
@@ -96,22 +104,24 @@ def to_hub_module(
 ) -> None:
     """Converts a TF2 SavedModel to a TF1 Hub module, for TensorFlow 1.15."""
     from bridge import to_hub_module as convert
-    from bridge.cli._progress import copying
+    from bridge.cli._progress import converting
 
-    with copying(sys.stderr, quiet=quiet) as progress:
+    with converting(sys.stderr, quiet=quiet) as progress:
         report = convert(
             source,
             dest,
             overwrite=overwrite,
             link=link,
             dry_run=dry_run,
+            verify=verify,
             tf=tf,
             task=task,
             inputs=_renamed(inputs or ()),
             image_size=None if image_size is None else _size(image_size),
             logits=logits,
             allow_ops=allow_op or (),
-            progress=progress,
+            progress=progress.copying,
+            verify_progress=progress.verifying,
         )
     if as_json:
         import json

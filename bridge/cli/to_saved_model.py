@@ -36,6 +36,14 @@ def to_saved_model(
             "--link", help="Hard-link the checkpoint's data instead of copying it, where possible."
         ),
     ] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            show_default="on where TensorFlow is installed",
+            help="Run both models and compare them before DEST appears.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read, check and report, but write nothing.")
     ] = False,
@@ -66,18 +74,20 @@ def to_saved_model(
 ) -> None:
     """Converts a TF1 Hub module to a reusable TF2 SavedModel."""
     from bridge import to_saved_model as convert
-    from bridge.cli._progress import copying
+    from bridge.cli._progress import converting
 
-    with copying(sys.stderr, quiet=quiet) as progress:
+    with converting(sys.stderr, quiet=quiet) as progress:
         report = convert(
             source,
             dest,
             overwrite=overwrite,
             link=link,
             dry_run=dry_run,
+            verify=verify,
             variant=None if variant is None else _tags(variant),
             allow_ops=allow_op or (),
-            progress=progress,
+            progress=progress.copying,
+            verify_progress=progress.verifying,
         )
     if as_json:
         import json

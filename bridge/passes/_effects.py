@@ -76,9 +76,8 @@ def check_effects(graph: Graph, exempt: Collection[str], allowed: Collection[str
 
 
 def _has_unknown_effect(graph: Graph, node: tf_pb.NodeDef) -> bool:
-    if node.op in _ONLY_COMPUTE or node.op in GUARDS or node.op in FUNCTIONAL:
-        return False
-    if uses_variable(node.op):
+    op = node.op
+    if op in _ONLY_COMPUTE or op in GUARDS or op in FUNCTIONAL or uses_variable(op):
         return False
     op_def = graph.op_def(node)
     return bool(op_def.is_stateful) and not op_def.name.startswith("Placeholder")

@@ -74,6 +74,8 @@ class ReplaceNodes(VariantPass):
             movers |= dict.fromkeys(new.moved, new.added)
         if moved:
             for node in graph.nodes.values():
+                if moved.keys().isdisjoint(graph.inputs(node)):
+                    continue
                 for position, tensor in enumerate(graph.inputs(node)):
                     # What stands for a tensor may itself be made of it.
                     if tensor in moved and node.name not in movers[tensor]:

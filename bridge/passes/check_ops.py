@@ -60,22 +60,28 @@ class CheckOps(VariantPass):
         """Checks one variant; returns 0, for it changes nothing."""
         graph = variant.graph
         self._check_table_files(variant)
+        known: dict[str, frozenset[str] | None] = {}
         for node in graph.all_nodes():
-            self._check_op(graph, node)
-            check_safety(graph, node, self.allowed)
+            op = node.op
+            is_first = op not in known
+            if is_first:
+                known[op] = self._attrs(graph, node)
+            _check_attrs(graph, node, known[op])
+            if is_first or op in _SAFE_TEXT:
+                check_safety(graph, node, self.allowed)
         _report_gradients(graph, report)
         return 0
 
-    def _check_op(self, graph: Graph, node: tf_pb.NodeDef) -> None:
-        where = graph.at(node.name)
+    def _attrs(self, graph: Graph, node: tf_pb.NodeDef) -> frozenset[str] | None:
+        """Applies rule 1 to an op; returns the names of its attributes, or None for any."""
         if node.op in graph.functions:
-            return
+            return None
         if not graph.ops.in_release(node.op):
             if node.op in self.allowed and graph.ops.get(node.op) is not None:
-                return
+                return None
             raise UnsupportedError(
                 f"TensorFlow {CURRENT} has no op {node.op!r}",
-                where=where,
+                where=graph.at(node.name),
                 hint="if a library that you load defines it and the module carries its "
                 f"definition, pass --allow-op {node.op}",
             )
@@ -83,15 +89,10 @@ class CheckOps(VariantPass):
         if deprecation.version:
             raise UnsupportedError(
                 f"op {node.op} was removed from TensorFlow in graph version {deprecation.version}",
-                where=where,
+                where=graph.at(node.name),
                 hint=f"export the module again without it: {deprecation.explanation}",
             )
-        known = {attr.name for attr in graph.op_def(node).attr}
-        for name in node.attr:
-            if not name.startswith("_") and name not in known:
-                raise UnsupportedError(
-                    f"op {node.op} has no attribute {name!r} in TensorFlow {CURRENT}", where=where
-                )
+        return frozenset(attr.name for attr in graph.op_def(node).attr)
 
     def _check_table_files(self, variant: Variant) -> None:
         graph = variant.graph
@@ -116,6 +117,17 @@ class CheckOps(VariantPass):
                     where=graph.at(node.name),
                     hint=f"if you trust the module, pass --allow-op {node.op}",
                 )
+
+
+def _check_attrs(graph: Graph, node: tf_pb.NodeDef, known: frozenset[str] | None) -> None:
+    if known is None:
+        return
+    for name in node.attr:
+        if name not in known and not name.startswith("_"):
+            raise UnsupportedError(
+                f"op {node.op} has no attribute {name!r} in TensorFlow {CURRENT}",
+                where=graph.at(node.name),
+            )
 
 
 def check_safety(graph: Graph, node: tf_pb.NodeDef, allowed: Collection[str]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Variant
-from bridge.passes._functions import has_effect
+from bridge.passes._functions import effects
 from bridge.passes._infra import VariantPass
 from bridge.passes._variable_ops import Use, VariableUses
 from bridge.report import Report
@@ -32,36 +32,48 @@ class ForwardIdentities(VariantPass):
         edges = _drop_ties(graph)
         forwarded = _forwarded(variant)
 
-        def moved(name: str) -> str:
-            tensor = parse_tensor(name)
+        def source(tensor: Tensor) -> Tensor:
             while tensor in forwarded:
                 tensor = forwarded[tensor]
-            return f"{tensor.node}:{tensor.output}"
+            return tensor
 
         for node in graph.nodes.values():
             for position, name in enumerate(node.input):
-                if not name.startswith("^"):
-                    node.input[position] = str(parse_tensor(moved(name)))
+                tensor = parse_tensor(name)
+                # MergeEqual compares names: each tensor has one only.
+                if tensor in forwarded or name.endswith(":0"):
+                    node.input[position] = str(source(tensor))
+
+        def moved(name: str) -> str:
+            tensor = source(parse_tensor(name))
+            return f"{tensor.node}:{tensor.output}"
+
         variant.retarget(moved)
         return edges + len(forwarded)
 
 
 def _drop_ties(graph: Graph) -> int:
-    effects: set[str] = set()
-    for name in graph.topological_order():
-        node = graph.nodes[name]
-        if has_effect(graph, node) or any(t.node in effects for t in graph.inputs(node)):
-            effects.add(name)
-    ordering = _before_writes(graph)
+    tied = [n for n in graph.nodes.values() if n.input and n.input[-1].startswith("^")]
+    active = _with_effect(graph) if tied else set()
+    ordering = _before_writes(graph) if tied else set()
     dropped = 0
-    for node in graph.nodes.values():
+    for node in tied:
         if node.name in ordering:
             continue
-        kept = [n for n in node.input if not n.startswith("^") or n[1:] in effects]
+        kept = [n for n in node.input if not n.startswith("^") or n[1:] in active]
         if len(kept) < len(node.input):
             dropped += len(node.input) - len(kept)
             node.input[:] = kept
     return dropped
+
+
+def _with_effect(graph: Graph) -> set[str]:
+    """Returns the nodes that have an effect, and those that depend on one."""
+    found = set(effects(graph, graph.nodes))
+    for name in graph.topological_order() if found else ():
+        if name not in found and any(t.node in found for t in graph.inputs(graph.nodes[name])):
+            found.add(name)
+    return found
 
 
 def _before_writes(graph: Graph) -> set[str]:

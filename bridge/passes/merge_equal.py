@@ -85,16 +85,16 @@ def _merge(variant: Variant) -> dict[str, str]:
 
 
 def _rename_inputs(node: tf_pb.NodeDef, merged: dict[str, str]) -> None:
-    for position, text in enumerate(node.input):
-        tensor = parse_tensor(text)
-        if tensor.node in merged:
-            node.input[position] = str(Tensor(merged[tensor.node], tensor.output))
+    for position, (source, output) in enumerate(map(parse_tensor, node.input)):
+        if source in merged:
+            node.input[position] = str(Tensor(merged[source], output))
 
 
 def _may_merge(graph: Graph, node: tf_pb.NodeDef) -> bool:
-    if node.op in PLACEHOLDERS_WITH_DEFAULT or node.op == RESOURCE_VARIABLE:
+    op = node.op
+    if op in PLACEHOLDERS_WITH_DEFAULT or op == RESOURCE_VARIABLE:
         return False
-    if node.op == "ReadVariableOp" or node.op.startswith(WRITING_OPS):
+    if op == "ReadVariableOp" or op.startswith(WRITING_OPS):
         return True
     return not graph.op_def(node).is_stateful and not _runs_state(graph, node)
 

@@ -222,7 +222,8 @@ def test_work_of_over_a_second_shows_a_bar(
     monkeypatch.setenv("TERM", "xterm")
     now = time.monotonic()
     stream = Terminal()
-    with progress_module.copying(stream) as update:  # type: ignore[arg-type]
+    with progress_module.converting(stream) as progress:  # type: ignore[arg-type]
+        update = progress.copying
         assert update is not None
         monkeypatch.setattr(progress_module.time, "monotonic", lambda: now + seconds)
         update(1 << 20, 4 << 20)
@@ -244,8 +245,8 @@ def test_no_bar_where_nobody_wants_one(
     stream: Terminal, quiet: bool, term: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", term)
-    with progress_module.copying(stream, quiet=quiet) as update:  # type: ignore[arg-type]
-        assert update is None
+    with progress_module.converting(stream, quiet=quiet) as progress:  # type: ignore[arg-type]
+        assert progress.copying is None
 
 
 def test_the_copy_is_told_how_far_it_is(tmp_path: Path) -> None:

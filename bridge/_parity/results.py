@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -103,7 +106,7 @@ class Worst:
 
     Attributes:
       inputs: name of the input set, such as `noise` or `photos`.
-      batch: index of the batch within the run.
+      batch: index of the batch within the input set.
       index: position within the output.
       reference: the value there.
       candidate: the other one.
@@ -137,7 +140,8 @@ class Difference:
       needed_rtol: the smallest `rtol`, with the `atol` given, that would have let it pass; infinite
         where no tolerance would.
       headroom: tolerance / max_abs; infinite where the outputs are equal.
-      histogram: counts of |a - b| / max|a| by decade: key `-7` is [1e-7, 1e-6), `0` is equal.
+      histogram: counts of |a - b| / max|a| by decade: key `-7` is [1e-7, 1e-6), `0` is [1, 10);
+        `equal` is for zero, `inf` for what is infinite.
     """
 
     values: int = 0
@@ -212,7 +216,7 @@ class InputSet:
       name: `noise`, `zeros`, `ones`, `smooth`, `photos`, `values` or `file`.
       variant, signature: whose inputs they are.
       shapes: shape of each input, by name, per batch.
-      files: the files they were read from.
+      files: the files they were read from; of `photos` one for each row of the batches, in order.
     """
 
     name: str
@@ -287,10 +291,40 @@ class ParityReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, as docs/parity.md describes it."""
-        result = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        """Returns the JSON form, as docs/parity.md describes it: strict JSON, without NaN."""
+        result: dict[str, Any] = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+        result |= _plain(asdict(self))
         for entry in (*result["comparisons"], *result["training"]):
-            # The number that everybody looks for stands at the top of its entry.
+            # The number that everybody looks for stands in the entry itself.
             difference = entry["difference"]
             entry["max_abs"] = difference["max_abs"] if difference else None
         return result
+
+
+_VALUES = ("reference", "candidate")
+"""Fields that hold values of a model where they hold numbers: NaN is a fact there, not a lack."""
+
+
+def _plain(value: Any, *, name: str = "") -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        return _named(number) if name in _VALUES else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, name=str(key)) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item, name=name) for item in value]
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _named(number: float) -> str:
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"

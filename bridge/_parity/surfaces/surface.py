@@ -29,7 +29,9 @@ class Call:
         `named`, `bs16_train.__call__`.
       tags: of the variant, for a module.
       args: positional arguments as a template: a leaf is `{"input": NAME}`, a constant is
-        `{"value": X}`, structures are lists and objects `{"dict": {...}}`.
+        `{"value": X}`, structures are lists, `{"dict": {...}}`, `{"tuple": [...]}` and
+        `{"named_tuple": NAME, "fields": [[FIELD, ...], ...]}`; a signature that takes the parts of
+        a sparse or ragged tensor has leaves such as `{"input": "x|indices"}`.
       kwargs: keyword arguments, likewise.
       outputs: for each output of the signature, the path to it in what the call returns: keys and
         positions; empty for the returned tensor itself.
@@ -63,6 +65,8 @@ class Computation:
       inputs: by name; the components of an endpoint have no meaning for a SavedModel.
       outputs: by name, the union of what the ways return.
       calls: the ways, the main one first.
+      same_as: variant and signature of another computation of this model, of which this one is the
+        same by its graph, so that a model without this one has lost nothing.
     """
 
     variant: Tags
@@ -70,6 +74,7 @@ class Computation:
     inputs: Mapping[str, Endpoint]
     outputs: Mapping[str, Endpoint]
     calls: tuple[Call, ...]
+    same_as: tuple[Tags, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class SeenVariable:
       shape: static shape.
       trainable: whether training moves it.
       digest: SHA-256 of its bytes, in hexadecimal.
+      number: of its object in a SavedModel, where several variables may call themselves alike;
+        None in a module.
     """
 
     name: str
@@ -89,6 +96,7 @@ class SeenVariable:
     shape: Shape
     trainable: bool
     digest: str
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +114,13 @@ class Surface:
       updated: names of the variables that a call changes, by variant: what update ops write in a
         module, what the training trace writes in a SavedModel.
       assets: SHA-256 of each asset file, by name.
-      tables: number of initialized tables.
+      tables: number of tables of different content that the computations use.
       attachments: message bytes, by variant and key.
       image_size: height and width that images are expected to have; None where it says nothing.
+      updated_apart: of those, the ones that update ops of a module write which depend on the
+        inputs of no signature, so that no call of a SavedModel can run them.
+      random_states: names of the variables that only hold the state of random ops. A module has
+        none: its random ops draw anew in each run.
     """
 
     path: Path
@@ -122,6 +134,8 @@ class Surface:
     tables: int
     attachments: Mapping[Tags, Mapping[str, bytes]]
     image_size: tuple[int, int] | None
+    updated_apart: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
+    random_states: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """How a parity run talks with the processes that run the models.
 
-A worker is a script that a Python with TensorFlow runs, bridge/parity/runners/worker.py. It reads
+A worker is a script that a Python with TensorFlow runs, bridge/_parity/runners/worker.py. It reads
 requests from stdin and writes replies to a private copy of stdout, one JSON object a line. Arrays
-travel in .npz files whose paths stand in the request: a sparse tensor `x` as `x|indices`,
-`x|values` and `x|dense_shape`, a ragged one as `x|values`, `x|row_splits_0`, …, strings as arrays
-of bytes with their lengths beside them. A request that fails is answered with `{"error": text}`.
+travel in files whose paths stand in the request, as worker_values.py says. A request that fails is
+answered with `{"error": sentence}`.
 """
 
 from __future__ import annotations
@@ -14,17 +13,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bridge.parity.results import Runtime
-from bridge.parity.surface import Call
+from bridge._parity.results import Runtime
+from bridge._parity.surfaces.surface import Call
 
 Value = Any
-"""A numpy array, or a mapping from component name to array for a sparse or ragged tensor."""
+"""A numpy array, or a mapping from component name to array for a sparse or ragged tensor.
+
+The components are `indices`, `values` and `dense_shape`; or `values` (flat), `row_splits_0`,
+`row_splits_1` and so on, the outermost splits first. Strings are arrays of `bytes` objects.
+"""
 
 Values = Mapping[str, Value]
 
 
 class RunnerError(Exception):
-    """A runner that failed: what happened, as one sentence. It becomes a named failure."""
+    """A runner that failed: what happened, as one sentence. It becomes a named failure.
+
+    Attributes:
+      fatal: whether its process crashed, hung or can't run anything, so that nothing can be said of
+        the model; otherwise the model refused what it was given.
+    """
+
+    def __init__(self, message: str, *, fatal: bool = False):
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class NoGpuError(RunnerError):
+    """A lane on a GPU whose process sees none."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,11 @@ class Runner(Protocol):
     """Runs one model; every method raises RunnerError where the process fails or takes too long."""
 
     def runtime(self) -> Runtime:
-        """Says what it is; starts the process and loads the model if that was not done."""
+        """Says what it is; starts the process and loads the model if that was not done.
+
+        Raises:
+          NoGpuError: the lane is on a GPU and there is none.
+        """
         ...
 
     def run(self, call: Call, inputs: Values) -> dict[str, Value]:

@@ -1,0 +1,301 @@
+"""A parity run: two paths in, a report out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge._parity.bisection.search import bisect
+from bridge._parity.crew import Crew
+from bridge._parity.feed.inputs import Batch, InputLog, batches, check_inputs, count_batches
+from bridge._parity.lanes import CANDIDATE, REFERENCE, LanePair, Plan, plan
+from bridge._parity.options import ParityOptions, as_json
+from bridge._parity.outputs import OutputComparer
+from bridge._parity.random.pins import pin
+from bridge._parity.random.random_ops import RandomOps, random_ops
+from bridge._parity.results import Comparison, ParityReport, Side, Status
+from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
+from bridge._parity.runners.tf1 import find_tf1_python
+from bridge._parity.surfaces.read import read_surface
+from bridge._parity.surfaces.structure import compare_structure
+from bridge._parity.surfaces.surface import Pair, Surface
+from bridge._parity.training import TrainedPair, TrainingComparer, training_call
+from bridge.model import format_tags
+from bridge.source import open_source
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+NO_GPU = "no GPU visible"
+
+
+def parity(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    options: ParityOptions,
+    *,
+    artifacts: Path,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Does what `bridge.parity` says, with its options as one object."""
+    start = time.monotonic()
+    tf1_python = find_tf1_python(options.tf1_python)
+    with (
+        open_source(reference) as reference_directory,
+        open_source(candidate) as candidate_directory,
+        tempfile.TemporaryDirectory(prefix="hubbridge-parity-") as work,
+    ):
+        surfaces = read_surface(reference_directory), read_surface(candidate_directory)
+        report = ParityReport(
+            _side(reference, surfaces[0]),
+            _side(candidate, surfaces[1]),
+            rule=RULE,
+            options=as_json(options),
+        )
+        structure = compare_structure(*surfaces)
+        report.structure = structure.checks
+        check_overrides(
+            options.overrides,
+            ((pair.reference.signature, name) for pair in structure.pairs for name in pair.outputs),
+        )
+        check_inputs(structure.pairs, options)
+        run = _Run(
+            options=options,
+            report=report,
+            surfaces=surfaces,
+            plan=plan(*surfaces, options, Path(sys.executable), tf1_python),
+            names=structure.variables,
+            work=Path(work),
+            artifacts=artifacts,
+            progress=progress or (lambda *_: None),
+        )
+        run.all(structure.pairs)
+    report.seconds["total"] = time.monotonic() - start
+    report.verdict, report.decided_by = decide(
+        report.structure, report.comparisons, report.training, require_gpu=options.require_gpu
+    )
+    return report
+
+
+def _side(path: str | os.PathLike[str], surface: Surface) -> Side:
+    return Side(os.fspath(path), surface.format, surface.producer)
+
+
+@dataclass
+class _Run:
+    """One run.
+
+    Attributes:
+      options: of the run.
+      report: takes what is found.
+      surfaces: reference and candidate.
+      plan: the lanes.
+      names: the candidate's name of each variable of the reference.
+      work: a directory for temporary files.
+      artifacts: where `bisect` leaves what it shows.
+      progress: told how far the run is.
+    """
+
+    options: ParityOptions
+    report: ParityReport
+    surfaces: tuple[Surface, Surface]
+    plan: Plan
+    names: Mapping[str, str]
+    work: Path
+    artifacts: Path
+    progress: Progress
+    _trained: Sequence[Pair] = field(default=(), init=False)
+    _done: int = field(default=0, init=False)
+    _total: int = field(default=0, init=False)
+
+    def all(self, pairs: Sequence[Pair]) -> None:
+        """Compares everything.
+
+        A pair that draws at random is compared in copies of the models whose random ops are
+        pinned, all others in the models as they are.
+        """
+        ops = [random_ops(surface.path) for surface in self.surfaces]
+        self._trained = _to_train(pairs) if self.options.train else []
+        plain = [pair for pair in pairs if not _draws(pair, ops)]
+        drawing = [pair for pair in pairs if _draws(pair, ops)]
+        self._total = sum(count_batches(pair, self.options, self._image_size) for pair in pairs)
+        if plain:
+            self._run(plain, self.plan, self._paths, {})
+        if drawing:
+            copies = [
+                pin(surface.path, self.work / f"pinned{number}", self.options.seed)
+                for number, surface in enumerate(self.surfaces)
+            ]
+            moved = {s.path: copy.path for s, copy in zip(self.surfaces, copies, strict=True)}
+            left = [copy.unpinned for copy in copies]
+            reasons = {
+                id(pair): f"nothing pins {found[0]}"
+                for pair in drawing
+                if (found := _draws(pair, left))
+            }
+            self._run(drawing, self.plan.moved(moved), [copy.path for copy in copies], reasons)
+
+    @property
+    def _variables(self) -> dict[str, dict[int, str]]:
+        """Of each side, the names of a SavedModel's variables by number."""
+        return {
+            side: {v.number: v.name for v in surface.variables.values() if v.number is not None}
+            for side, surface in zip((REFERENCE, CANDIDATE), self.surfaces, strict=True)
+        }
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [surface.path for surface in self.surfaces]
+
+    def _run(
+        self, pairs: Sequence[Pair], lanes: Plan, models: Sequence[Path], reasons: Mapping[int, str]
+    ) -> None:
+        """Compares some pairs in processes of their own.
+
+        Args:
+          pairs: what to compare.
+          lanes: what runs it.
+          models: directories of the reference and the candidate, or of their copies.
+          reasons: why a pair can't be compared, by its id.
+        """
+        with Crew(lanes.lanes(), self.options.time_limit, self.work, self._variables) as crew:
+            missing = crew.without_gpu()
+            for pair in pairs:
+                self._skip(pair, [p for p in lanes.pairs if {p.first, p.second} & missing], crew)
+            lanes = lanes.without(missing)
+            for pair in pairs:
+                reason = reasons.get(id(pair), "")
+                failed_on = self._compare(pair, lanes, crew, reason)
+                if failed_on and self.options.bisect:
+                    self._bisect(pair, failed_on, models)
+                if pair in self._trained and not reason:
+                    self._train(pair, lanes, crew)
+            self._describe(crew, lanes)
+            for side, seconds in crew.seconds.items():
+                self.report.seconds[side] = self.report.seconds.get(side, 0.0) + seconds
+
+    def _skip(self, pair: Pair, lanes: Sequence[LanePair], crew: Crew) -> None:
+        for pair_of_lanes in lanes:
+            for output in pair.outputs:
+                self.report.comparisons.append(
+                    Comparison(
+                        kind="output",
+                        reference_runtime=crew.name(pair_of_lanes.first),
+                        candidate_runtime=crew.name(pair_of_lanes.second),
+                        device=pair_of_lanes.second.device,
+                        reference_device=pair_of_lanes.first.device,
+                        variant=format_tags(pair.reference.variant),
+                        signature=pair.reference.signature,
+                        output=output,
+                        status=Status.SKIPPED,
+                        reason=NO_GPU,
+                    )
+                )
+
+    def _describe(self, crew: Crew, lanes: Plan) -> None:
+        known = {(runtime.name, runtime.side, runtime.device) for runtime in self.report.runtimes}
+        for lane in lanes.lanes():
+            runtime = crew.described_at_last(lane)
+            if runtime and (runtime.name, runtime.side, runtime.device) not in known:
+                known.add((runtime.name, runtime.side, runtime.device))
+                self.report.runtimes.append(runtime)
+
+    def _compare(self, pair: Pair, lanes: Plan, crew: Crew, reason: str) -> Batch | None:
+        """Compares one pair; returns the batch on which it failed first."""
+        what = f"{pair.reference.signature} of {format_tags(pair.reference.variant)}"
+        comparer = OutputComparer(pair, lanes, crew, self.options, reason)
+        log = InputLog(pair)
+
+        def fed() -> Iterator[Batch]:
+            for batch in self._batches(pair):
+                self.progress(what, self._done, self._total)
+                log.add(batch)
+                yield batch
+                self._done += 1
+
+        self.report.comparisons += comparer.run(fed())
+        self.report.inputs += log.sets()
+        seconds = self.report.seconds
+        seconds["compare"] = seconds.get("compare", 0.0) + comparer.seconds
+        return comparer.first_failure()
+
+    def _train(self, pair: Pair, lanes: Plan, crew: Crew) -> None:
+        calls = [
+            training_call(surface, computation)
+            for surface, computation in zip(
+                self.surfaces, (pair.reference, pair.candidate), strict=True
+            )
+        ]
+        trained = TrainedPair(pair, calls[0], calls[1], self.names, self._excused(pair))
+        comparer = TrainingComparer(trained, lanes, crew, self.options)
+        self.progress(f"training {pair.reference.signature}", self._done, self._total)
+        self.report.training += comparer.run(next(self._batches(pair)))
+
+    def _excused(self, pair: Pair) -> dict[str, str]:
+        """Why variables can't be compared after training."""
+        reference, candidate = self.surfaces
+        excused: dict[str, str] = {}
+        if reference.format == candidate.format:
+            return excused
+        theirs = {new: old for old, new in self.names.items()}
+        apart = {
+            *reference.updated_apart.get(pair.reference.variant, ()),
+            *(theirs.get(n, "") for n in candidate.updated_apart.get(pair.candidate.variant, ())),
+        }
+        states = {
+            *reference.random_states,
+            *(theirs.get(name, "") for name in candidate.random_states),
+        }
+        for name in apart:
+            excused[name] = "its update op depends on no input, so that no call runs it"
+        for name in states:
+            excused[name] = "it is the state of random ops, which a module does not have"
+        return excused
+
+    def _bisect(self, pair: Pair, batch: Batch, models: Sequence[Path]) -> None:
+        tolerance = tolerance_for(
+            self.options, pair.reference.signature, next(iter(pair.outputs)), across=False
+        )
+        self.report.bisections.append(
+            bisect(
+                models[0],
+                models[1],
+                pair,
+                batch.values,
+                tolerance,
+                Path(sys.executable),
+                self.artifacts,
+                time_limit=self.options.time_limit,
+            )
+        )
+
+    def _batches(self, pair: Pair) -> Iterator[Batch]:
+        return batches(pair, self.options, self._image_size)
+
+    @property
+    def _image_size(self) -> tuple[int, int] | None:
+        return self.surfaces[0].image_size or self.surfaces[1].image_size
+
+
+def _draws(pair: Pair, ops: Sequence[RandomOps]) -> list[object]:
+    """The random ops that decide about a pair, of both models."""
+    sides = zip((pair.reference, pair.candidate), ops, strict=True)
+    return [
+        op for side, found in sides for call in side.calls for op in found.of(call, training=True)
+    ]
+
+
+def _to_train(pairs: Iterable[Pair]) -> list[Pair]:
+    """The signatures to train: one of each variant, and of inference only where nothing trains."""
+    chosen: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        tags = pair.reference.variant
+        if tags not in chosen or pair.reference.signature == "default":
+            chosen[tags] = pair
+    training = [pair for tags, pair in chosen.items() if "train" in tags]
+    return training or list(chosen.values())

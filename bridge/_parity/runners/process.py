@@ -1,0 +1,376 @@
+"""A runner in a process of its own: fresh memory, a time limit, a crash becomes a named failure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bridge._parity.results import Runtime
+from bridge._parity.runners.fork_server import fork_server
+from bridge._parity.runners.protocol import (
+    Lane,
+    NoGpuError,
+    RunnerError,
+    TrainResult,
+    Value,
+    Values,
+)
+from bridge._parity.runners.subprocesses import Process, end, ending, environment
+from bridge._parity.runners.worker_values import TransportError, read_values, write_values
+from bridge._parity.surfaces.surface import HUB_MODULE, Call
+from bridge.model import format_tags
+
+WORKER = Path(__file__).with_name("worker.py")
+
+_LAST_LINES = 5
+_LAST_WORDS = 400
+
+
+class RunnerProcess:
+    """Runs one model in a process, which starts with the first request.
+
+    Each request may take `time_limit` seconds; then the process and its children are killed. What
+    crashed or hung once is not tried again, other requests start a new process. Runners may be used
+    from several threads; the requests to one of them wait for each other, and `close` ends the one
+    that is under way.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        time_limit: float,
+        work: Path,
+        *,
+        variables: Mapping[int, str] | None = None,
+        script: Path = WORKER,
+    ):
+        """Creates the runner.
+
+        Args:
+          lane: what to run.
+          time_limit: seconds that one request may take.
+          work: directory of its own for files that pass between the processes; it is made.
+          variables: names of a SavedModel's variables by the number of their object. What is not in
+            it goes by its own name.
+          script: what the interpreter runs; tests put another in the worker's place.
+        """
+        self._lane = lane
+        self._time_limit = time_limit
+        self._work = work
+        self._names = dict(variables or {})
+        self._script = script
+        self._lock = threading.RLock()
+        self._process: Process | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._facts: dict[str, Any] = {}
+        self._is_loaded = self._was_loaded = self._closed = False
+        self._nondeterministic = ""
+        self._placed: dict[str, int] = {}
+        self._broken: dict[str, RunnerError] = {}
+
+    # -- what a Runner does -----------------------------------------------------------------------
+
+    def runtime(self) -> Runtime:
+        """Says what it is; starts the process and loads the model if that was not done.
+
+        After some requests it also says, as `ran_on`, how many nodes each device ran (of a
+        SavedModel: on which devices outputs lay), and as `determinism` whether something refused
+        to run deterministically.
+
+        Raises:
+          NoGpuError: the lane is on a GPU and there is none.
+        """
+        with self._lock:
+            if not self._was_loaded:
+                self._load()
+            lane, facts = self._lane, self._facts
+            settings = dict(facts["settings"])
+            if self._nondeterministic:
+                settings["determinism"] = f"off: {self._nondeterministic}"
+            if self._placed:
+                places = sorted(self._placed.items())
+                settings["ran_on"] = ", ".join(f"{name} ({count})" for name, count in places)
+            return Runtime(
+                name=f"TF {facts['tensorflow']} {_way(lane)}",
+                side=lane.side,
+                device=lane.device,
+                tensorflow=facts["tensorflow"],
+                tensorflow_hub=facts["tensorflow_hub"],
+                python=facts["python"],
+                devices=tuple(facts["devices"]),
+                settings=settings,
+            )
+
+    def run(self, call: Call, inputs: Values) -> dict[str, Value]:
+        """Computes a signature; returns its outputs by name.
+
+        Whatever a call changes in the model is undone after it.
+        """
+        with self._lock:
+            reply, outputs = self._compute("run", f"running {_named(call)}", call, inputs)
+            self._placed = reply["placed"]
+            return outputs
+
+    def train(self, call: Call, inputs: Values, steps: Sequence[int], rate: float) -> TrainResult:
+        """Takes gradients and some steps of gradient descent, on fresh variables.
+
+        The loss is the sum over the outputs of mean(output · projection), where the projection is
+        `cos(0.37 · k + 1)` for the k-th value of the output in row-major order; of a sparse or
+        ragged output, those are the values that are stored. Outputs that are no floats don't count.
+        Each term is computed in float32, or in float64 if that is the output's dtype.
+
+        In a step, forward pass, gradients and update ops read the variables as they are before it;
+        the update ops write; then each trainable variable that has a gradient becomes
+        `variable - rate · gradient`, computed in float64 and rounded to its dtype once. A session
+        runs the forward pass again for the update ops, so ops that draw anew each time can't be
+        compared.
+        """
+        with self._lock:
+            doing = f"training {_named(call)}"
+            steps = sorted(set(steps))
+            reply, found = self._compute("train", doing, call, inputs, steps=steps, rate=rate)
+            names = self._variable_names(reply["names"])
+            variables: dict[int, dict[str, Value]] = {step: {} for step in (0, *steps)}
+            for key, value in found.items():
+                step, _, name = key.partition(" ")
+                variables[int(step)][names.get(name, name)] = value
+            return TrainResult(variables.pop(0), reply["losses"], variables)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._closed = True
+        if self._process is not None:
+            end(self._process)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _hello(self) -> None:
+        self._facts = self._ask({"op": "hello"}, "starting")
+
+    def _load(self) -> None:
+        """Starts the process and loads the model if that was not done."""
+        if self._process is None:
+            self._hello()
+        if not self._is_loaded:
+            self._ask({"op": "load"}, "loading the model")
+            self._is_loaded = self._was_loaded = True
+
+    def _compute(
+        self, op: str, doing: str, call: Call, inputs: Values, **fields: Any
+    ) -> tuple[dict[str, Any], dict[str, Value]]:
+        """Sends a request with arrays; returns the reply and the arrays in it."""
+        files = [self._work / name for name in ("inputs.bin", "outputs.bin")]
+        request = {
+            "op": op,
+            "call": asdict(call),
+            "inputs_file": str(files[0].absolute()),
+            "outputs_file": str(files[1].absolute()),
+            **fields,
+        }
+        what = json.dumps([op, request["call"]])
+        if what in self._broken:
+            raise self._broken[what]
+        self._load()
+        try:
+            request["inputs"] = write_values(request["inputs_file"], inputs)
+            reply = self._ask(request, doing, what)
+            if reply.get("nondeterministic") and not self._nondeterministic:
+                # Some ops refuse to run where TensorFlow is told to be deterministic.
+                self._nondeterministic = reply["error"]
+                self._discard()
+                self._load()
+                reply = self._ask(request, doing, what)
+            if "error" in reply:
+                raise RunnerError(f"{self._who()} failed while {doing}: {reply['error']}")
+            return reply, read_values(request["outputs_file"], reply["outputs"], _more_dtypes())
+        except TransportError as error:
+            raise RunnerError(f"{self._who()} failed while {doing}: {error}") from error
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
+
+    def _ask(self, request: Mapping[str, Any], doing: str, what: str = "") -> dict[str, Any]:
+        """Sends a request; returns the reply.
+
+        Args:
+          request: what to send.
+          doing: the same in words.
+          what: what is not tried again if the process dies of it; all, if it is empty.
+
+        Raises:
+          RunnerError: the process died or took too long, or can't run anything.
+        """
+        if "" in self._broken:
+            raise self._broken[""]
+        try:
+            process = self._process or self._start()
+            line, late = self._exchange(process, json.dumps(request))
+        except BaseException:
+            # An interrupt does not reach the process by itself.
+            self._discard()
+            raise
+        reply = None if late else _parse(line)
+        if reply is not None and not ("error" in reply and (what == "" or reply.get("fatal"))):
+            return reply
+        if reply is not None:
+            kind = NoGpuError if reply.get("no_gpu") else RunnerError
+            error = kind(f"{self._who()} failed while {doing}: {reply['error']}", fatal=True)
+        else:
+            error = RunnerError(f"{self._who()} {self._end_of(line, late, doing)}", fatal=True)
+        self._broken[what] = error
+        raise error
+
+    def _end_of(self, line: str, late: bool, doing: str) -> str:
+        """Ends a process that gave no answer; returns what came of it."""
+        status = self._discard()
+        if late:
+            return f"took more than {self._time_limit:g} s, and was ended, while {doing}"
+        if self._is_closed():
+            return f"was closed while {doing}"
+        how = "gave an answer that is none" if line else ending(status)
+        return f"{how} while {doing}{self._last_words()}"
+
+    def _exchange(self, process: Process, line: str) -> tuple[str, bool]:
+        """Sends a line; returns the answer, if there is one, and whether it took too long."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            end(process)
+
+        timer = threading.Timer(self._time_limit, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                print(line, file=process.stdin, flush=True)
+                return process.stdout.readline(), late.is_set()
+            return "", late.is_set()
+        finally:
+            timer.cancel()
+
+    # -- the process ------------------------------------------------------------------------------
+
+    def _start(self) -> Process:
+        lane = self._lane
+        if self._is_closed():
+            raise RunnerError(f"{self._who()} was closed", fatal=True)
+        self._work.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "model": str(lane.model.absolute()),
+            "format": lane.format,
+            "runtime": lane.runtime,
+            "device": lane.device,
+            "threads": lane.threads,
+            "tf32": lane.tf32,
+            "seed": lane.seed,
+            "determinism": not self._nondeterministic,
+        }
+        environ = environment(lane)
+        # A GPU's driver is better not loaded before a fork, and TensorFlow 1 starts fast.
+        forks = lane.runtime == "tf2" and lane.device != "gpu" and self._script == WORKER
+        server = fork_server(lane.python, environ) if forks else None
+        try:
+            # Appended to, so that it can be cut from outside.
+            with self._stderr().open("ab") as stderr:
+                if server is not None:
+                    self._process = server.start(settings, environ, stderr)
+                else:
+                    self._process = subprocess.Popen(
+                        [lane.python, self._script, json.dumps(settings)],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=stderr,
+                        encoding="utf-8",
+                        errors="replace",
+                        env=environ,
+                        start_new_session=True,
+                    )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise RunnerError(f"{lane.python} can't be run: {why}", fatal=True) from error
+        process = self._process
+        self._finalizer = weakref.finalize(self, end, process)
+        if self._is_closed():  # by another thread, meanwhile
+            end(process)
+        return process
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    def _discard(self) -> int:
+        """Ends the process; returns its status."""
+        process, self._process, self._is_loaded = self._process, None, False
+        if process is None:
+            return 0
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        status = end(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return status
+
+    def _stderr(self) -> Path:
+        return self._work / "stderr.txt"
+
+    def _last_words(self) -> str:
+        """Returns the end of what the process said on stderr, as the rest of a sentence."""
+        with contextlib.suppress(OSError):
+            lines = self._stderr().read_text("utf-8", "replace").split("\n")
+            words = " ".join(" ".join(lines[-_LAST_LINES:]).split())[-_LAST_WORDS:].strip()
+            if words:
+                return f"; its last words: {words}"
+        return ""
+
+    def _who(self) -> str:
+        release = f"TF {self._facts['tensorflow']}" if self._facts else "TensorFlow"
+        at = "" if self._facts else f" ({self._lane.python})"
+        return f"the {self._lane.side}'s {release} process{at}"
+
+    def _variable_names(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Returns the name of each variable of a SavedModel, by number."""
+        names = {n: self._names.get(int(n), name) for n, name in own.items()}
+        counts = Counter(names.values())
+        return {n: name if counts[name] == 1 else f"{name}#{n}" for n, name in names.items()}
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Returns a reply; None if a line is none."""
+    try:
+        reply = json.loads(line)
+    except ValueError:
+        return None
+    return reply if isinstance(reply, dict) else None
+
+
+def _named(call: Call) -> str:
+    if call.kind == "module":
+        return f"signature {call.name!r} of variant {format_tags(call.tags)}"
+    return call.label
+
+
+def _way(lane: Lane) -> str:
+    if lane.format != HUB_MODULE:
+        return "tf.saved_model.load"
+    return "hub.Module" if lane.runtime == "tf1" else "v1 session"
+
+
+def _more_dtypes() -> dict[str, Any]:
+    """Returns the dtypes that come with TensorFlow."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return {}
+    return {"bfloat16": ml_dtypes.bfloat16}

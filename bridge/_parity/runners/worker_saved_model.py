@@ -1,0 +1,209 @@
+"""Runs SavedModels as their users do: tf.saved_model.load, Python calls and signatures."""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from worker_session import DENSE, SPARSE_PARTS, components
+from worker_setup import Setup, short_device
+from worker_training import descended, projection, working_dtype
+
+
+class SavedModel:
+    """A loaded SavedModel.
+
+    A call may change variables, as one with training=True does. Each request starts from those
+    that the model was saved with.
+
+    Variables go by the number that their object has in the SavedModel, for names may not be unique.
+
+    Attributes:
+      placed: how many outputs lay on each device, each call counted once.
+      names: each variable's own name, by number.
+    """
+
+    def __init__(self, setup: Setup):
+        self._tf = setup.tf
+        self._device = setup.device
+        self.placed: collections.Counter[str] = collections.Counter()
+        self._seen: set[str] = set()
+        with self._tf.device(self._device):
+            self._root = setup.tf.saved_model.load(setup.lane["model"])
+        self._variables = self._numbered_variables(setup.lane["model"])
+        self.names = {number: v.name.split(":")[0] for number, v in self._variables.items()}
+        # Not copies: TensorFlow makes one when it writes to a variable that somebody has read.
+        self._saved = {name: v.read_value() for name, v in self._variables.items()}
+        # One call instead of hundreds: it is made after every request.
+        self._restore = setup.tf.function(self._assign_saved)
+
+    def run(self, call: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Computes the outputs of a call."""
+        with self._tf.device(self._device):
+            outputs = self._call(call, self._tensors(values))
+            found = {name: components(self._tf, value) for name, value in outputs.items()}
+            self._restore()
+        key = repr(call)
+        if key not in self._seen:
+            self._seen.add(key)
+            tensors = (tensor for parts in found.values() for tensor in parts.values())
+            self.placed.update(short_device(tensor.device) for tensor in tensors)
+        return {
+            name: arrays.get(DENSE, arrays)
+            for name, parts in found.items()
+            for arrays in [{part: _array(tensor) for part, tensor in parts.items()}]
+        }
+
+    def train(
+        self,
+        call: Mapping[str, Any],
+        values: Mapping[str, Any],
+        steps: Sequence[int],
+        rate: float,
+    ) -> tuple[dict[str, Any], list[float], dict[int, dict[str, Any]]]:
+        """Takes gradients and steps as Runner.train says; the call runs the update ops."""
+        first: dict[str, Any] = {}
+        after = {}
+        with self._tf.device(self._device):
+            tensors = self._tensors(values)
+            owner = self._target(call["name"].split(".")[:-1])
+            losses = [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
+            for step in range(1, max(steps, default=1) + 1):
+                gradients = self._gradients(call, tensors)
+                if step == 1:
+                    first = gradients
+                moved = {name: _array(self._variables[name]) for name in gradients}
+                for name, value in descended(moved, gradients, rate).items():
+                    self._variables[name].assign(value)
+                if step in steps:
+                    after[step] = {name: _array(v) for name, v in self._variables.items()}
+            self._restore()
+        return first, losses, after
+
+    def _call(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls; returns the outputs by name."""
+        args = [_fill(template, tensors) for template in call["args"]]
+        kwargs = {key: _fill(template, tensors) for key, template in call["kwargs"].items()}
+        if call["kind"] == "signature":
+            target = self._root.signatures[call["name"]]
+        else:
+            target = self._target(call["name"].split("."))
+        returned = target(*args, **kwargs)
+        return {name: _follow(returned, path) for name, path in call["outputs"].items()}
+
+    def _target(self, path: Sequence[str]) -> Any:
+        target = self._root
+        for part in path:
+            target = getattr(target, part)
+        return target
+
+    def _gradients(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+        tf = self._tf
+        trainable = {n: v for n, v in self._trainable().items() if v.dtype.is_floating}
+        with tf.GradientTape() as tape:
+            outputs = self._call(call, tensors)
+            terms = []
+            for name in sorted(outputs):
+                parts = components(tf, outputs[name])
+                for output in (parts[key] for key in (DENSE, "values") if key in parts):
+                    if output.dtype.is_floating:
+                        dtype = working_dtype(output.dtype.name)
+                        weights = projection(output.shape, dtype)
+                        term = tf.reduce_sum(tf.cast(output, dtype) * weights)
+                        terms.append(tf.cast(term, tf.float64))
+            loss = tf.add_n(terms) if terms else None
+        if loss is None or not trainable:
+            return {}
+        found = tape.gradient(loss, list(trainable.values()))
+        return {
+            name: _array(tf.convert_to_tensor(gradient))
+            for name, gradient in zip(trainable, found)
+            if gradient is not None
+        }
+
+    def _tensors(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        tf = self._tf
+        tensors = {}
+        for name, value in values.items():
+            if not isinstance(value, dict):
+                tensors[name] = tf.constant(value)
+            elif set(value) == set(SPARSE_PARTS):
+                tensors[name] = tf.SparseTensor(*(tf.constant(value[p]) for p in SPARSE_PARTS))
+            else:
+                splits = [tf.constant(value[f"row_splits_{i}"]) for i in range(len(value) - 1)]
+                flat = tf.constant(value["values"])
+                tensors[name] = tf.RaggedTensor.from_nested_row_splits(flat, splits)
+            if isinstance(value, dict):
+                # A serving signature takes the parts.
+                tensors.update({f"{name}|{part}": tf.constant(a) for part, a in value.items()})
+        return tensors
+
+    def _assign_saved(self) -> None:
+        for name, variable in self._variables.items():
+            variable.assign(self._saved[name], read_value=False)
+
+    def _numbered_variables(self, directory: str) -> dict[str, Any]:
+        """Returns all variables; walks through the saved objects beside the loaded ones."""
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        path = os.path.join(directory, "saved_model.pb")
+        with open(path, "rb") as file:
+            (meta_graph,) = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+        saved = meta_graph.object_graph_def.nodes
+        children_of = self._tf.train.TrackableView.children
+        loaded = {0: self._root}
+        order = [0]
+        for number in order:  # grows while it runs
+            children = children_of(loaded[number])
+            for child in saved[number].children:
+                if child.node_id not in loaded and child.local_name in children:
+                    loaded[child.node_id] = children[child.local_name]
+                    order.append(child.node_id)
+        return {
+            str(number): loaded[number]
+            for number in sorted(loaded)
+            if saved[number].WhichOneof("kind") == "variable"
+        }
+
+    def _trainable(self) -> dict[str, Any]:
+        """Returns what training moves: what says so of itself and, if there is a list, is in it."""
+        listed = getattr(self._root, "trainable_variables", None)
+        wanted = None if listed is None else {id(v) for v in listed}
+        return {
+            number: v
+            for number, v in self._variables.items()
+            if v.trainable and (wanted is None or id(v) in wanted)
+        }
+
+
+def _fill(template: Any, tensors: Mapping[str, Any]) -> Any:
+    """Makes an argument of a template, as Call describes it."""
+    if isinstance(template, list):
+        return [_fill(item, tensors) for item in template]
+    if "input" in template:
+        return tensors[template["input"]]
+    if "dict" in template:
+        return {key: _fill(item, tensors) for key, item in template["dict"].items()}
+    if "tuple" in template:
+        return tuple(_fill(item, tensors) for item in template["tuple"])
+    if "named_tuple" in template:
+        names = [name for name, _ in template["fields"]]
+        kind = collections.namedtuple(template["named_tuple"], names)  # type: ignore[misc]
+        return kind(*(_fill(item, tensors) for _, item in template["fields"]))
+    return template["value"]
+
+
+def _follow(value: Any, path: Sequence[Any]) -> Any:
+    """Follows a path of keys and positions through what a call returned."""
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _array(tensor: Any) -> Any:
+    value = tensor.numpy()
+    # A string's scalar is bytes, of which numpy by itself drops zeros at the end.
+    return np.asarray(value, tensor.dtype.as_numpy_dtype)

@@ -1,0 +1,43 @@
+"""The arithmetic of training that is the same in all workers, whatever takes the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def projection(shape: Any, dtype: str) -> Any:
+    """Returns what an output is multiplied with, so that the sum is mean(output · projection).
+
+    That is cos(0.37 · k + 1) for the k-th value in row-major order, over the number of values.
+
+    Args:
+      shape: of the output.
+      dtype: of the result, as numpy names it.
+    """
+    count = int(np.prod(shape, dtype=np.int64))
+    weights = np.cos(0.37 * np.arange(count) + 1) / max(count, 1)
+    return weights.reshape(shape).astype(dtype)
+
+
+def working_dtype(name: str) -> str:
+    """Returns the dtype that the loss of an output is computed in."""
+    return "float64" if name == "float64" else "float32"
+
+
+def descend(value: Any, gradient: Any, rate: float) -> Any:
+    """Returns value - rate · gradient, rounded once."""
+    # bfloat16 knows the way to and from float32 only, in the numpy of TensorFlow 1.15.
+    wide = np.float64 if value.dtype == np.float64 else np.float32
+    moved = value.astype(wide).astype(np.float64)
+    moved = moved - rate * gradient.astype(wide).astype(np.float64)
+    return moved.astype(wide).astype(value.dtype)
+
+
+def descended(
+    values: Mapping[str, Any], gradients: Mapping[str, Any], rate: float
+) -> dict[str, Any]:
+    """Returns the variables that have a gradient, moved against it."""
+    return {name: descend(values[name], gradient, rate) for name, gradient in gradients.items()}

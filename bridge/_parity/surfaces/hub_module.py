@@ -1,0 +1,130 @@
+"""Reads what a user sees of a TF1 Hub module.
+
+What the old client does with the files is what bridge/hub_module knows. A part of a partitioned
+variable is a variable of its own, as the module's graph has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bridge._parity.surfaces.bodies import Bodies
+from bridge._parity.surfaces.contents import Contents, digest
+from bridge._parity.surfaces.digests import digest_of_ranges, digests_of_assets
+from bridge._parity.surfaces.image_size import image_size
+from bridge._parity.surfaces.surface import HUB_MODULE, Call, Computation, SeenVariable, Surface
+from bridge._parity.surfaces.writes import EffectsReader
+from bridge.graph import parse_tensor
+from bridge.hub_module import read_hub_module
+from bridge.model import INFERENCE, Endpoint, Model, Shape, Tags, Variant, shape_from_proto
+from bridge.ops import REFERENCE_TABLES, RESOURCE_TABLE
+from bridge.proto import tf_pb
+from bridge.report import Report
+from bridge.saved_model.bodies import update_ops_of
+
+_TABLES = REFERENCE_TABLES | {RESOURCE_TABLE}
+
+
+def read_module_surface(directory: Path) -> Surface:
+    """Reads a TF1 Hub module.
+
+    A variant that the checkpoint lacks values for is none: the old client can't use it.
+
+    Raises:
+      UnsupportedError: the module has something that is not known.
+      MalformedError: it is broken.
+      UnsafeError: a link, or a name that leaves the module.
+    """
+    model = read_hub_module(directory, Report(str(directory), None, "parity"))
+    assets = digests_of_assets(directory)
+    computations = tuple(
+        Computation(
+            variant.tags,
+            name,
+            _endpoints(signature.inputs),
+            _endpoints(signature.outputs),
+            (_call(variant.tags, name, list(signature.outputs)),),
+        )
+        for variant in model.variants.values()
+        for name, signature in variant.signatures.items()
+    )
+    updated = {tags: _updated(v, v.update_ops.values()) for tags, v in model.variants.items()}
+    by_calls = {tags: _updated(v, _run_by_calls(v)) for tags, v in model.variants.items()}
+    attachments = {tags: variant.attachments for tags, variant in model.variants.items()}
+    return Surface(
+        path=directory,
+        format=HUB_MODULE,
+        producer=model.producer,
+        computations=computations,
+        variables={
+            name: SeenVariable(
+                name,
+                variable.dtype,
+                variable.shape,
+                variable.trainable,
+                digest_of_ranges([variable.data], model.shards),
+            )
+            for name, variable in model.variables.items()
+        },
+        regularization_losses={
+            tags: len(variant.regularization_losses) for tags, variant in model.variants.items()
+        },
+        updated=updated,
+        updated_apart={tags: names - by_calls[tags] for tags, names in updated.items()},
+        assets=assets,
+        tables=_count_tables(model, {name: value.encode() for name, value in assets.items()}),
+        attachments=attachments,
+        image_size=image_size(computations, attachments.get(_main(model), {}), _main(model)),
+    )
+
+
+def _main(model: Model) -> Tags:
+    """The variant that says how large images are: the one without tags, else the first."""
+    return INFERENCE if INFERENCE in model.variants else next(iter(model.variants))
+
+
+def _call(tags: Tags, name: str, outputs: list[str]) -> Call:
+    return Call("module", name, tuple(sorted(tags)), outputs={key: (key,) for key in outputs})
+
+
+def _updated(variant: Variant, update_ops: Iterable[str]) -> frozenset[str]:
+    reader = EffectsReader(Bodies(variant.graph), with_values=False)
+    return frozenset(reader.of_graph(variant.graph, [], update_ops).written)
+
+
+def _run_by_calls(variant: Variant) -> set[str]:
+    """Returns the update ops that depend on the inputs of some signature."""
+    signatures = variant.signatures.values()
+    return {node for s in signatures for node in update_ops_of(variant, s.inputs).values()}
+
+
+def _endpoints(endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """Returns inputs or outputs with the static shape of ragged ones, which only their type has."""
+    return {name: replace(end, shape=_shape(end)) for name, end in endpoints.items()}
+
+
+def _shape(endpoint: Endpoint) -> Shape:
+    spec = endpoint.type_spec
+    if spec is None or spec.type_spec_class != tf_pb.TypeSpecProto.RAGGED_TENSOR_SPEC:
+        return endpoint.shape
+    shape = spec.type_state.tuple_value.values[:1]
+    return shape_from_proto(shape[0].tensor_shape_value) if shape else None
+
+
+def _count_tables(model: Model, assets: dict[str, bytes]) -> int:
+    """Returns how many tables of different content the signatures use."""
+    found: set[bytes] = set()
+    for variant in model.variants.values():
+        graph = variant.graph
+        contents = Contents(Bodies(graph))
+        given = {node: digest("asset", assets[name]) for node, name in variant.assets.items()}
+        filled = contents.of_tables(graph, variant.table_initializers, given)
+        tensors = [t for s in variant.signatures.values() for t in s.output_tensors()]
+        used = graph.ancestors([parse_tensor(tensor).node for tensor in tensors])
+        found |= {
+            value for name, value in filled.items()
+            if name in used and graph.nodes[name].op in _TABLES
+        }  # fmt: skip
+    return len(found)

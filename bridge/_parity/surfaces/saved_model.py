@@ -1,0 +1,168 @@
+"""Reads what a user sees of a TF2 SavedModel, in the terms of a TF1 Hub module.
+
+What its objects and serving signatures are there, bridge/_parity/saved_interfaces.py says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bridge._parity.surfaces.bodies import Bodies
+from bridge._parity.surfaces.digests import digests_of_assets
+from bridge._parity.surfaces.image_size import image_size
+from bridge._parity.surfaces.saved_interfaces import Interface, computations_of, read_interfaces
+from bridge._parity.surfaces.saved_state import (
+    check_captures,
+    count_tables,
+    read_attachments,
+    read_variables,
+)
+from bridge._parity.surfaces.surface import SAVED_MODEL, SeenVariable, Surface
+from bridge._parity.surfaces.ways import Way, WayReader
+from bridge._parity.surfaces.writes import Effects, EffectsReader, draws_by_seed
+from bridge.bundle import BundleIndex, read_index
+from bridge.bundle.files import index_name
+from bridge.errors import UnsupportedError, Where
+from bridge.graph import Graph
+from bridge.layout import SAVED_MODEL as FILE
+from bridge.layout import VARIABLES
+from bridge.model import INFERENCE, Tags
+from bridge.opsets import OpTable
+from bridge.proto import tf_pb
+from bridge.saved_model.object_tree import ObjectTree
+from bridge.validate import check_graph
+
+
+def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> Surface:
+    """Reads a SavedModel.
+
+    Args:
+      directory: where it lies.
+      saved_model: its message; one of its graphs has objects.
+
+    Raises:
+      UnsupportedError: it has nothing to call, or something that is not known.
+      MalformedError: it is broken.
+      UnsafeError: a link, or a name that leaves the model.
+    """
+    path = directory / FILE
+    found = [graph for graph in saved_model.meta_graphs if graph.HasField("object_graph_def")]
+    if len(found) > 1:
+        raise UnsupportedError(f"it holds {len(found)} models, one is expected", where=Where(path))
+    meta_graph = found[0]
+    tree = ObjectTree(meta_graph.object_graph_def, path)
+    graph = Graph(
+        [],
+        OpTable(meta_graph.meta_info_def.stripped_op_list.op),
+        meta_graph.graph_def.library.function,
+        meta_graph.graph_def.library.gradient,
+        Where(path),
+    )
+    check_graph(graph)
+    bodies = Bodies(graph)
+    concrete = dict(meta_graph.object_graph_def.concrete_functions)
+    for name, function in concrete.items():
+        check_captures(tree, name, function.bound_inputs)
+    reader = WayReader(tree, concrete, graph)
+    interfaces = read_interfaces(reader)
+    computations = computations_of(interfaces, bodies)
+    if not computations:
+        raise UnsupportedError(
+            "the SavedModel has neither a `__call__` that was traced nor a serving signature",
+            where=tree.where,
+            hint="give the object a tf.function `__call__`, call it once and save again",
+        )
+    losses = {i.name: tree.items(tree.child(i.number, "regularization_losses")) for i in interfaces}
+    ways = [way for interface in interfaces for way in interface.all_ways()]
+    traces = [t for numbers in losses.values() for n in numbers for t in reader.functions.traces(n)]
+    used = {n for trace in (*traces, *(way.trace for way in ways)) for n in trace.captures}
+    variables = read_variables(tree, _read_checkpoint(directory), used)
+    assets = digests_of_assets(directory)
+    effects = _Effects(graph, bodies, variables)
+    variants = {
+        interface.variant(training): (interface, training)
+        for interface in interfaces
+        for training in (False, True)
+        if interface.ways[training]
+    }
+    attachments = {
+        tags: read_attachments(meta_graph, interface.name or "_".join(sorted(tags)), tree.where)
+        for tags, (interface, _) in variants.items()
+    }
+    main = INFERENCE if INFERENCE in variants else next(iter(variants))
+    return Surface(
+        path=directory,
+        format=SAVED_MODEL,
+        producer=meta_graph.meta_info_def.tensorflow_version,
+        computations=tuple(computations),
+        variables={v.name: v for v in sorted(variables.values(), key=lambda v: v.name)},
+        regularization_losses={tags: len(losses[i.name]) for tags, (i, _) in variants.items()},
+        updated=_updated(interfaces, effects),
+        assets=assets,
+        tables=count_tables(tree, graph, bodies, meta_graph, assets, used),
+        attachments=attachments,
+        image_size=image_size(computations, attachments[main], main),
+        random_states=effects.random_states(ways),
+    )
+
+
+def _read_checkpoint(directory: Path) -> BundleIndex | None:
+    prefix = directory / VARIABLES / VARIABLES
+    return read_index(prefix) if prefix.with_name(index_name(prefix.name)).exists() else None
+
+
+def _updated(interfaces: Iterable[Interface], effects: _Effects) -> dict[Tags, frozenset[str]]:
+    result: dict[Tags, frozenset[str]] = {}
+    for interface in interfaces:
+        for training, named in interface.ways.items():
+            if not named:
+                continue
+            tags = interface.variant(training)
+            written = (effects.written(way) for ways in named.values() for way in ways)
+            result[tags] = result.get(tags, frozenset()).union(*written)
+    return result
+
+
+class _Effects:
+    """What the ways do to the variables that their functions capture, by the variables' names."""
+
+    def __init__(self, graph: Graph, bodies: Bodies, variables: Mapping[int, SeenVariable]):
+        self._variables = variables
+        self._draws = any(draws_by_seed(node.op) for node in graph.all_nodes())
+        self._reader = EffectsReader(bodies, with_values=self._draws)
+
+    def _of(self, way: Way) -> tuple[list[str], Effects]:
+        booleans: list[tuple[int, bool]] = []
+        position = 0
+        for leaf in way.trace.inputs:
+            if leaf.is_training:
+                booleans.append((position, way.training))
+            position += len(leaf.endpoint.components)
+        return self._reader.of_function(way.trace.function, tuple(booleans))
+
+    def _names(self, way: Way, arguments: Iterable[str]) -> frozenset[str]:
+        names, _ = self._of(way)
+        first = len(names) - len(way.trace.captures)
+        captured = (
+            way.trace.captures[place - first]
+            for argument in arguments
+            if (place := names.index(argument)) >= first
+        )
+        return frozenset(self._variables[n].name for n in captured if n in self._variables)
+
+    def written(self, way: Way) -> frozenset[str]:
+        """Returns the variables that a call changes."""
+        return self._names(way, self._of(way)[1].written)
+
+    def random_states(self, ways: Iterable[Way]) -> frozenset[str]:
+        """Returns the variables of which calls make seeds, and none makes anything else."""
+        if not self._draws:
+            return frozenset()
+        seeds: frozenset[str] = frozenset()
+        needed: frozenset[str] = frozenset()
+        for way in ways:
+            effects = self._of(way)[1]
+            seeds |= self._names(way, effects.seeds)
+            needed |= self._names(way, effects.needed_otherwise())
+        return seeds - needed

@@ -1,0 +1,153 @@
+"""What a SavedModel keeps beside its functions: variables, tables, assets and attachments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from google.protobuf.message import DecodeError
+
+from bridge._parity.surfaces.bodies import Bodies
+from bridge._parity.surfaces.contents import Contents, digest
+from bridge._parity.surfaces.digests import digest_of_entry
+from bridge._parity.surfaces.surface import SeenVariable
+from bridge.bundle import BundleIndex
+from bridge.errors import MalformedError, Where
+from bridge.graph import Graph, Tensor
+from bridge.layout import ATTACHMENTS
+from bridge.model import shape_from_proto
+from bridge.proto import hub_pb, tf_pb
+from bridge.saved_model.object_tree import ObjectTree, entries_of_variables
+from bridge.saved_model.objects import ROOT
+from bridge.saved_model.state_reader import _names_of
+
+
+def read_variables(
+    tree: ObjectTree, index: BundleIndex | None, used: Collection[int]
+) -> dict[int, SeenVariable]:
+    """Reads the variables of a model, by the number of the object.
+
+    They are those that the root lists as `variables`, else all that it leads to but its optimizer;
+    and those that its functions read. A variable is trainable if it is marked so and, where the
+    root lists `trainable_variables`, is one of these.
+
+    Raises:
+      MalformedError: one has no value in the checkpoint.
+      UnsupportedError: one is stored in parts that can't be put together.
+    """
+    listed = tree.child(ROOT, "variables")
+    members = tree.variables(skipped="optimizer") if listed is None else tree.items(listed)
+    wanted = sorted({n for n in (*members, *used) if tree.kind(n) == "variable"})
+    entries = {} if index is None else entries_of_variables(tree, wanted, index)
+    names = _names_of(tree, wanted, used)
+    trained = tree.child(ROOT, "trainable_variables")
+    trainable = frozenset(wanted if trained is None else tree.items(trained))
+    result: dict[int, SeenVariable] = {}
+    for number in wanted:
+        if index is None or number not in entries:
+            raise MalformedError(
+                f"variable {names[number]!r} has no value in the checkpoint", where=tree.where
+            )
+        variable, entry = tree.nodes[number].variable, entries[number]
+        result[number] = SeenVariable(
+            names[number],
+            entry.dtype,
+            shape_from_proto(variable.shape),
+            variable.trainable and number in trainable,
+            digest_of_entry(entry, names[number], index.shards, tree.where),
+            number,
+        )
+    return result
+
+
+def count_tables(
+    tree: ObjectTree,
+    graph: Graph,
+    bodies: Bodies,
+    meta_graph: tf_pb.MetaGraphDef,
+    assets: Mapping[str, str],
+    used: Iterable[int],
+) -> int:
+    """Returns how many tables of different content functions use.
+
+    Args:
+      tree: the objects.
+      graph: has the function library.
+      bodies: its functions.
+      meta_graph: the SavedModel's.
+      assets: digest of each asset file, by name.
+      used: numbers of the objects that the functions capture.
+    """
+    contents = Contents(bodies)
+    concrete = meta_graph.object_graph_def.concrete_functions
+    constants = {node.name: node for node in meta_graph.graph_def.node if node.op == "Const"}
+
+    def captured(number: int) -> bytes:
+        node = tree.nodes[number]
+        if node.HasField("asset"):
+            position = node.asset.asset_file_def_index
+            files = meta_graph.asset_file_def
+            name = files[position].filename if 0 <= position < len(files) else ""
+            return digest("asset", assets.get(name, ""))
+        if node.HasField("constant") and node.constant.operation in constants:
+            constant = constants[node.constant.operation]
+            alone = Graph([constant], graph.ops, where=graph.where)
+            return contents.of_tensors(alone, [Tensor(constant.name, 0)], {})[0]
+        return digest("object", str(number))
+
+    found: set[bytes] = set()
+    for number in sorted(set(used)):
+        if tree.kind(number) != "resource":
+            continue
+        for name in tree.concrete_functions(tree.child(number, "_initialize")):
+            if name not in graph.functions or name not in concrete:
+                raise MalformedError(f"there is no function {name!r}", where=tree.where)
+            body = bodies[name]
+            bound = list(concrete[name].bound_inputs)
+            check_captures(tree, name, bound)
+            given = dict(zip(body.arguments, map(captured, bound), strict=False))
+            run = [*(tensor.node for tensor in body.outputs), *body.controls]
+            filled = contents.of_tables(body.graph, run, given)
+            found.update(filled.values())
+    return len(found)
+
+
+def check_captures(tree: ObjectTree, function: str, numbers: Sequence[int]) -> None:
+    """Refuses a function that captures objects that are not there.
+
+    Raises:
+      MalformedError: it does.
+    """
+    for number in numbers:
+        if not 0 <= number < len(tree.nodes):
+            raise MalformedError(
+                f"function {function!r} captures object {number}, there are {len(tree.nodes)}",
+                where=tree.where,
+            )
+
+
+def read_attachments(
+    meta_graph: tf_pb.MetaGraphDef, variant: str, where: Where
+) -> dict[str, bytes]:
+    """Returns the attached messages of a variant, by key.
+
+    Args:
+      meta_graph: the SavedModel's.
+      variant: what a collection of the variant's own has in its name; without one, the variant has
+        those of all.
+      where: for error messages.
+
+    Raises:
+      MalformedError: a message is broken.
+    """
+    own = f"{ATTACHMENTS}/{variant}"
+    collection = own if own in meta_graph.collection_def else ATTACHMENTS
+    if collection not in meta_graph.collection_def:
+        return {}
+    result: dict[str, bytes] = {}
+    for value in meta_graph.collection_def[collection].bytes_list.value:
+        try:
+            attachment = hub_pb.ModuleAttachment.FromString(value)
+        except DecodeError as error:
+            raise MalformedError("a broken ModuleAttachment", where=where) from error
+        result[attachment.key] = attachment.value
+    return result

@@ -1,0 +1,293 @@
+"""Compares what can be seen of two models without running them.
+
+1. What the reference has, the candidate must have. What only the candidate has is told, and
+   passes; but not a variable, an input or an update, which change what the other things mean.
+2. A computation that is another one of the reference again (`Computation.same_as`) may be missing
+   if that one is there; and an output that is another one again, under its second name.
+3. Variants are the same if their tags are, or the names that subobjects have after their tags.
+4. Inputs are the same if their names are. Where one is left on each side, these two are: the
+   module calls its image `images`, whatever the SavedModel does.
+5. Static shapes are equal, except that the candidate may know more than the reference does, and
+   may leave the first dimension, the batch, open.
+6. A SavedModel that serves anything serves every signature of a module's variant without tags, and
+   `default` also as `serving_default`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge._parity.results import Status, StructureCheck
+from bridge._parity.surfaces.structure_state import compare_state, match_variables
+from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
+from bridge.model import DEFAULT, INFERENCE, Endpoint, Shape, Tags, format_tags
+from bridge.saved_model.names import SERVING_DEFAULT
+from bridge.tensor_info import describe
+
+_Key = tuple[Tags, str]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the comparison found.
+
+    Attributes:
+      checks: one for each thing.
+      pairs: the computations that both have.
+      variables: the candidate's name of each variable of the reference that both have.
+    """
+
+    checks: list[StructureCheck]
+    pairs: list[Pair]
+    variables: dict[str, str]
+
+
+def compare_structure(reference: Surface, candidate: Surface) -> Structure:
+    """Compares the surfaces of two models."""
+    comparison = _Comparison(reference, candidate)
+    comparison.run()
+    variables = match_variables(reference, candidate)
+    state = compare_state(reference, candidate, comparison.variants, variables)
+    return Structure([*comparison.checks, *state], comparison.pairs, variables)
+
+
+class _Comparison:
+    def __init__(self, reference: Surface, candidate: Surface):
+        self.checks: list[StructureCheck] = []
+        self.pairs: list[Pair] = []
+        self._reference = reference
+        self._candidate = candidate
+        self._ours = {(c.variant, c.signature): c for c in reference.computations}
+        self._theirs = {(c.variant, c.signature): c for c in candidate.computations}
+        self.variants = _match_variants(_variants(reference), _variants(candidate))
+
+    def run(self) -> None:
+        for tags in _variants(self._reference):
+            self._compare_variant(tags)
+        matched = set(self.variants.values())
+        for tags in _variants(self._candidate):
+            if tags not in matched:
+                self._add("variant", format_tags(tags), candidate="it alone has it", variant=tags)
+        seen = {(pair.candidate.variant, pair.candidate.signature) for pair in self.pairs}
+        for tags, name in self._theirs.keys() - seen:
+            if tags in matched and self._theirs[tags, name].same_as not in seen:
+                text = "it alone has it"
+                self._add("signature", name, candidate=text, variant=tags, signature=name)
+
+    def _add(
+        self,
+        check: str,
+        name: str,
+        reference: str = "",
+        candidate: str = "",
+        reason: str = "",
+        variant: Tags | None = None,
+        signature: str | None = None,
+    ) -> None:
+        status = Status.FAIL if reason else Status.PASS
+        label = None if variant is None else format_tags(variant)
+        self.checks.append(
+            StructureCheck(check, name, status, reference, candidate, reason, label, signature)
+        )
+
+    # -- variants and signatures ---------------------------------------------------------------
+
+    def _compare_variant(self, tags: Tags) -> None:
+        names = [name for variant, name in self._ours if variant == tags]
+        text = f"{len(names)} signature{'' if len(names) == 1 else 's'}"
+        other = self.variants.get(tags)
+        if other is None:
+            same = [self._elsewhere((tags, name)) for name in names]
+            there = ", ".join(sorted({format_tags(key[0]) for key in same if key}))
+            label = format_tags(tags)
+            if None in same:
+                has = ", ".join(map(format_tags, _variants(self._candidate)))
+                self._add("variant", label, text, f"has {has}",
+                          f"the candidate has no variant {label}", tags)  # fmt: skip
+            else:
+                self._add("variant", label, text, f"the same as {there}", variant=tags)
+            return
+        self._add("variant", format_tags(tags), text, format_tags(other), variant=tags)
+        for name in names:
+            self._compare_signature((tags, name), (other, name))
+
+    def _elsewhere(self, key: _Key) -> _Key | None:
+        """Returns the computation of the candidate that one of the reference is another name of."""
+        same = self._ours[key].same_as
+        while same is not None:
+            tags, name = same
+            if tags in self.variants and (self.variants[tags], name) in self._theirs:
+                return self.variants[tags], name
+            same = self._ours[same].same_as
+        return None
+
+    def _compare_signature(self, key: _Key, other: _Key) -> None:
+        tags, name = key
+        ours = self._ours[key]
+        reference = _ways(ours)
+        if other not in self._theirs:
+            same = self._elsewhere(key)
+            if same is not None:
+                text = f"the same as {same[1]!r} of {format_tags(same[0])}"
+                self._add("signature", name, reference, text, "", tags, name)
+                return
+            has = ", ".join(repr(n) for variant, n in sorted(self._theirs, key=str)
+                            if variant == other[0])  # fmt: skip
+            reason = f"the candidate has no signature {name!r} in variant {format_tags(tags)}"
+            self._add("signature", name, reference, f"has {has}", reason, tags, name)
+            return
+        theirs = self._theirs[other]
+        self._add("signature", name, reference, _ways(theirs), self._not_served(ours, theirs),
+                  tags, name)  # fmt: skip
+        inputs = self._compare_inputs(ours, theirs)
+        outputs = self._compare_outputs(ours, theirs)
+        self.pairs.append(Pair(ours, theirs, inputs, outputs))
+
+    def _not_served(self, ours: Computation, theirs: Computation) -> str:
+        """Says that a signature of a module is none that the SavedModel serves."""
+        formats = self._reference.format, self._candidate.format
+        calls = [call for c in self._candidate.computations for call in c.calls]
+        serves = any(call.kind == "signature" for call in calls)
+        if formats != (HUB_MODULE, SAVED_MODEL) or ours.variant != INFERENCE or not serves:
+            return ""
+        names = {call.name for call in theirs.calls if call.kind == "signature"}
+        if ours.signature not in names and ours.signature != DEFAULT:
+            return f"the candidate has no serving signature {ours.signature!r}"
+        served = {call.name for call in calls if call.kind == "signature"}
+        if DEFAULT in names and SERVING_DEFAULT not in served:
+            return f"the candidate has no serving signature {SERVING_DEFAULT!r}"
+        return ""
+
+    # -- inputs and outputs --------------------------------------------------------------------
+
+    def _compare_inputs(self, ours: Computation, theirs: Computation) -> dict[str, str]:
+        names = _match_names(ours.inputs, theirs.inputs)
+        for name, endpoint in ours.inputs.items():
+            if name not in names:
+                reason = "the candidate takes no such input"
+                self._add_endpoint("input", ours, name, endpoint, None, reason)
+                continue
+            other = theirs.inputs[names[name]]
+            note = "" if names[name] == name else f" called {names[name]!r}"
+            self._add_endpoint("input", ours, name, endpoint, other, note=note)
+        for name in theirs.inputs.keys() - set(names.values()):
+            reason = "the candidate wants an input that the reference does not have"
+            self._add_endpoint("input", ours, name, None, theirs.inputs[name], reason)
+        return names
+
+    def _compare_outputs(self, ours: Computation, theirs: Computation) -> dict[str, str]:
+        for name, endpoint in ours.outputs.items():
+            if name in theirs.outputs:
+                self._add_endpoint("output", ours, name, endpoint, theirs.outputs[name])
+            elif same := [n for n in _same_outputs(ours, name) if n in theirs.outputs]:
+                note = f", {same[0]!r} again"
+                self._add_endpoint(
+                    "output", ours, name, endpoint, theirs.outputs[same[0]], note=note
+                )
+            else:
+                reason = f"the candidate's signature {ours.signature!r} has no such output"
+                self._add_endpoint("output", ours, name, endpoint, None, reason)
+        for name in theirs.outputs.keys() - ours.outputs.keys():
+            self._add_endpoint("output", ours, name, None, theirs.outputs[name])
+        return {name: name for name in ours.outputs if name in theirs.outputs}
+
+    def _add_endpoint(
+        self,
+        check: str,
+        computation: Computation,
+        name: str,
+        ours: Endpoint | None,
+        theirs: Endpoint | None,
+        reason: str = "",
+        note: str = "",
+    ) -> None:
+        if ours is not None and theirs is not None:
+            reason = difference(ours, theirs)
+            note += "" if reason else refinement(ours.shape, theirs.shape)
+        self._add(
+            check,
+            name,
+            _text(ours),
+            f"{_text(theirs)}{note}",
+            reason,
+            computation.variant,
+            computation.signature,
+        )
+
+
+def _variants(surface: Surface) -> list[Tags]:
+    return list(dict.fromkeys(c.variant for c in surface.computations))
+
+
+def _match_variants(ours: list[Tags], theirs: list[Tags]) -> dict[Tags, Tags]:
+    """Returns the candidate's variant for each of the reference's that it has."""
+    result = {tags: tags for tags in ours if tags in theirs}
+    for tags in ours:
+        free = (other for other in theirs if other not in result.values())
+        if tags not in result:
+            same = next((other for other in free if _joined(other) == _joined(tags)), None)
+            if same is not None:
+                result[tags] = same
+    return result
+
+
+def _joined(tags: Tags) -> str:
+    return "_".join(sorted(tags)).strip("_")
+
+
+def _match_names(ours: Mapping[str, Endpoint], theirs: Mapping[str, Endpoint]) -> dict[str, str]:
+    names = {name: name for name in ours if name in theirs}
+    rest = ours.keys() - names.keys(), theirs.keys() - names.keys()
+    if len(rest[0]) == len(rest[1]) == 1:
+        names[next(iter(rest[0]))] = next(iter(rest[1]))
+    return names
+
+
+def _same_outputs(computation: Computation, name: str) -> list[str]:
+    """Returns the other names of an output."""
+    return [
+        other
+        for other in computation.outputs
+        if other != name
+        and all(call.outputs.get(other) == call.outputs.get(name) for call in computation.calls)
+    ]
+
+
+def _ways(computation: Computation) -> str:
+    return ", ".join(dict.fromkeys(call.label for call in computation.calls))
+
+
+def _text(endpoint: Endpoint | None) -> str:
+    return "" if endpoint is None else describe({"": endpoint})[0].removeprefix(": ")
+
+
+def difference(ours: Endpoint, theirs: Endpoint) -> str:
+    """Says what is wrong with an input or output of the candidate; empty where nothing is."""
+    if ours.encoding is not theirs.encoding:
+        return f"the candidate's is {theirs.encoding.value}, not {ours.encoding.value}"
+    if ours.dtype != theirs.dtype:
+        return "the candidate's is of another dtype"
+    if ours.shape is None:
+        return ""
+    if theirs.shape is None or len(ours.shape) != len(theirs.shape):
+        return "the candidate's static shape is another"
+    for position, (wanted, size) in enumerate(zip(ours.shape, theirs.shape, strict=True)):
+        may_be_open = position == 0 and size is None
+        if wanted not in (None, size) and not may_be_open:
+            there = "leaves it open" if size is None else f"says {size}"
+            return f"dimension {position} of its static shape is {wanted}, the candidate {there}"
+    return ""
+
+
+def refinement(ours: Shape, theirs: Shape) -> str:
+    """Says how a static shape that agrees is not equal."""
+    if ours == theirs:
+        return ""
+    if ours is None or theirs is None:
+        return ", which knows more"
+    known = any(a is None and b is not None for a, b in zip(ours, theirs, strict=True))
+    opened = any(a is not None and b is None for a, b in zip(ours, theirs, strict=True))
+    said = [text for text, is_so in (("knows more", known), ("leaves the batch open", opened))
+            if is_so]  # fmt: skip
+    return f", which {' and '.join(said)}"

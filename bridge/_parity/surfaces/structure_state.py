@@ -1,0 +1,257 @@
+"""Compares what two models keep: variables, updates, losses, tables, assets and attachments.
+
+1. Variables are the same if their names are; those that are left, if dtype, shape and bytes are. No
+   side may have one more, but that a module has none that only hold the state of random ops.
+2. Updates are compared as the set of variables that they change. Where only one side has a variant
+   for training, whose graph is that of the other variant, its updates belong to that one.
+3. A SavedModel lists one kind of regularization losses, those of training. So between a module and
+   a SavedModel, those of {} are not compared where both have {train}.
+4. An update op of a module that depends on the inputs of no signature has no place in a SavedModel,
+   whose calls run update ops.
+5. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
+   that attaches nothing may say the size of images by its input alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from bridge._parity.results import Status, StructureCheck
+from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, SeenVariable, Surface
+from bridge.dtypes import dtype_name
+from bridge.model import INFERENCE, TRAIN, Tags, format_shape, format_tags
+from bridge.passes.image_conventions import IMAGE_MODULE_INFO
+
+_Names = Mapping[str, str]
+"""The candidate's name of each variable of the reference that both have."""
+
+
+def compare_state(
+    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags], names: _Names
+) -> list[StructureCheck]:
+    """Compares the state of two models.
+
+    Args:
+      reference: the one.
+      candidate: the other.
+      variants: the candidate's variant for each of the reference's that it has.
+      names: what `match_variables` gives.
+    """
+    return [
+        *_variables(reference, candidate, names),
+        *_trainable(reference, candidate, names),
+        *_losses(reference, candidate, variants),
+        *_updates(reference, candidate, variants, names),
+        *_assets(reference, candidate),
+        *_tables(reference, candidate),
+        *_attachments(reference, candidate, variants),
+        *_image_size(reference, candidate),
+    ]
+
+
+def _check(
+    check: str,
+    name: str,
+    reference: str,
+    candidate: str,
+    reason: str = "",
+    variant: Tags | None = None,
+) -> StructureCheck:
+    status = Status.FAIL if reason else Status.PASS
+    label = None if variant is None else format_tags(variant)
+    return StructureCheck(check, name, status, reference, candidate, reason, label)
+
+
+# -- variables -------------------------------------------------------------------------------------
+
+
+def match_variables(reference: Surface, candidate: Surface) -> dict[str, str]:
+    """Returns the candidate's name of each variable of the reference that both have."""
+    ours, theirs = reference.variables, candidate.variables
+    names = {name: name for name in ours if name in theirs}
+    free: defaultdict[object, list[str]] = defaultdict(list)
+    for name in sorted(theirs.keys() - names.keys(), reverse=True):
+        free[_content(theirs[name])].append(name)
+    for name in sorted(ours.keys() - names.keys()):
+        if same := free[_content(ours[name])]:
+            names[name] = same.pop()
+    return names
+
+
+def _content(variable: SeenVariable) -> object:
+    return variable.dtype, variable.shape, variable.digest
+
+
+def _describe(variable: SeenVariable) -> str:
+    kind = f"{dtype_name(variable.dtype)}{format_shape(variable.shape)}"
+    return f"{kind} sha256:{variable.digest[:12]}"
+
+
+def _variables(reference: Surface, candidate: Surface, names: _Names) -> Iterable[StructureCheck]:
+    for name, ours in reference.variables.items():
+        if name in names:
+            theirs = candidate.variables[names[name]]
+            text = _describe(theirs)
+            if names[name] != name:
+                text += f", called {names[name]!r}: found by its dtype, shape and bytes"
+            yield _check("variable", name, _describe(ours), text, _difference(ours, theirs))
+        elif name in reference.random_states and candidate.format == HUB_MODULE:
+            text = "none: it only holds the state of random ops, which a module's do not have"
+            yield _check("variable", name, _describe(ours), text)
+        else:
+            reason = "the candidate has no variable of this name, and none of these bytes"
+            yield _check("variable", name, _describe(ours), "", reason)
+    for name in sorted(candidate.variables.keys() - set(names.values())):
+        text = _describe(candidate.variables[name])
+        if name in candidate.random_states and reference.format == HUB_MODULE:
+            yield _check("variable", name, "", f"{text}, the state of random ops")
+        else:
+            yield _check("variable", name, "", text, "the reference has no such variable")
+
+
+def _difference(ours: SeenVariable, theirs: SeenVariable) -> str:
+    if ours.dtype != theirs.dtype:
+        return f"it is {dtype_name(ours.dtype)}, the candidate's {dtype_name(theirs.dtype)}"
+    if ours.shape != theirs.shape:
+        shapes = format_shape(ours.shape), format_shape(theirs.shape)
+        return f"its shape is {shapes[0]}, the candidate's {shapes[1]}"
+    return "" if ours.digest == theirs.digest else "the candidate's bytes differ"
+
+
+def _trainable(reference: Surface, candidate: Surface, names: _Names) -> Iterable[StructureCheck]:
+    words = {True: "trainable", False: "not trainable"}
+    for name, other in names.items():
+        ours = reference.variables[name].trainable
+        theirs = candidate.variables[other].trainable
+        reason = (
+            "" if ours == theirs else f"it is {words[ours]}, the candidate's is {words[theirs]}"
+        )
+        yield _check("trainable", name, words[ours], words[theirs], reason)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def _losses(
+    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags]
+) -> Iterable[StructureCheck]:
+    for tags, other in variants.items():
+        if reference.format != candidate.format and tags == INFERENCE and TRAIN in variants:
+            continue
+        ours = reference.regularization_losses.get(tags, 0)
+        theirs = candidate.regularization_losses.get(other, 0)
+        reason = "" if ours == theirs else f"the reference has {ours}, the candidate {theirs}"
+        yield _check("regularization_loss", "count", str(ours), str(theirs), reason, tags)
+
+
+def _updates(
+    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags], names: _Names
+) -> Iterable[StructureCheck]:
+    own = {ours: theirs for theirs, ours in names.items()}
+    for tags, other in variants.items():
+        ours = _updated(reference, tags, variants.keys())
+        theirs = _updated(candidate, other, variants.values())
+        apart = reference.updated_apart.get(tags, frozenset())
+        for name in sorted(ours):
+            if name not in names:
+                continue  # that the variable is not there is told already
+            if names[name] in theirs:
+                yield _check("update_op", name, "updated", "updated", variant=tags)
+            elif name in apart and candidate.format == SAVED_MODEL:
+                text = "not updated: the op depends on no input, so that no call can run it"
+                yield _check("update_op", name, "updated", text, variant=tags)
+            else:
+                reason = "no update op of the candidate changes it"
+                yield _check("update_op", name, "updated", "not updated", reason, tags)
+        for name in sorted(theirs):
+            if name not in own or own[name] in ours:
+                continue
+            if name in candidate.updated_apart.get(other, ()) and reference.format == SAVED_MODEL:
+                text = "updated, by an op that depends on no input"
+                yield _check("update_op", own[name], "not updated", text, variant=tags)
+            else:
+                reason = "the candidate changes it, the reference does not"
+                yield _check("update_op", own[name], "not updated", "updated", reason, tags)
+
+
+def _updated(surface: Surface, tags: Tags, matched: Iterable[Tags]) -> frozenset[str]:
+    """Returns what a variant updates, and what those that are it again do."""
+    result = surface.updated.get(tags, frozenset())
+    for other in surface.updated.keys() - set(matched):
+        if _is_again(surface, other, tags):
+            result |= surface.updated[other]
+    return result
+
+
+def _is_again(surface: Surface, tags: Tags, original: Tags) -> bool:
+    """True if all that a variant computes is what another one does."""
+    by_key = {(c.variant, c.signature): c for c in surface.computations}
+    for computation in surface.computations:
+        if computation.variant != tags:
+            continue
+        same = computation.same_as
+        while same is not None and same[0] != original:
+            same = by_key[same].same_as
+        if same is None:
+            return False
+    return True
+
+
+# -- the rest --------------------------------------------------------------------------------------
+
+
+def _assets(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
+    for name, digest in reference.assets.items():
+        other = candidate.assets.get(name)
+        if other is None:
+            reason = "the candidate has no such file"
+        else:
+            reason = "" if other == digest else "the candidate's file has other bytes"
+        text = "" if other is None else f"sha256:{other[:12]}"
+        yield _check("asset", name, f"sha256:{digest[:12]}", text, reason)
+    for name in candidate.assets.keys() - reference.assets.keys():
+        yield _check("asset", name, "", "it alone has it")
+
+
+def _tables(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
+    ours, theirs = reference.tables, candidate.tables
+    if ours or theirs:
+        reason = "" if ours == theirs else f"the reference has {ours}, the candidate {theirs}"
+        yield _check("table", "count", str(ours), str(theirs), reason)
+
+
+def _attachments(
+    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags]
+) -> Iterable[StructureCheck]:
+    for tags, other in variants.items():
+        ours = reference.attachments.get(tags, {})
+        theirs = candidate.attachments.get(other, {})
+        for key, value in ours.items():
+            if key not in theirs and key == IMAGE_MODULE_INFO and _says_size(reference, candidate):
+                reason, text = "", "none; its signature says the same size"
+            elif key not in theirs:
+                reason, text = "the candidate has no such attachment", ""
+            else:
+                reason = "" if theirs[key] == value else "the candidate's has other bytes"
+                text = f"{len(theirs[key])} bytes"
+            yield _check("attachment", key, f"{len(value)} bytes", text, reason, tags)
+        for key in theirs.keys() - ours.keys():
+            yield _check("attachment", key, "", "it alone has it", variant=tags)
+
+
+def _says_size(reference: Surface, candidate: Surface) -> bool:
+    """True for a SavedModel without attachments whose image input has the expected size."""
+    without = candidate.format == SAVED_MODEL and not any(candidate.attachments.values())
+    return without and candidate.image_size == reference.image_size
+
+
+def _image_size(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
+    ours, theirs = reference.image_size, candidate.image_size
+    if ours is None and theirs is None:
+        return
+    texts = ["x".join(map(str, size)) if size else "says none" for size in (ours, theirs)]
+    reason = ""
+    if ours not in (None, theirs):
+        reason = f"the reference expects {texts[0]}, the candidate {texts[1]}"
+    yield _check("image_size", "images", texts[0], texts[1], reason)

@@ -1,0 +1,217 @@
+"""The ways to call a loaded SavedModel: its callables and its serving signatures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from bridge._parity.surfaces.contents import Contents, digest
+from bridge._parity.surfaces.surface import Call
+from bridge._parity.surfaces.templates import arguments_of, keyword_arguments, paths_of
+from bridge.graph import Graph
+from bridge.model import Encoding, Endpoint
+from bridge.proto import tf_pb
+from bridge.saved_model.choice import _Functions, _pick
+from bridge.saved_model.names import RETURN_ENDPOINTS, TRAINING
+from bridge.saved_model.object_tree import ObjectTree
+from bridge.saved_model.structured_value import parts_of
+from bridge.saved_model.traces import (
+    Trace,
+    argument_defaults,
+    argument_names,
+)
+
+_SPARSE_PARTS = ("indices", "values", "dense_shape")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute a signature.
+
+    Attributes:
+      call: how a runner does it.
+      trace: the concrete function that it runs.
+      training: what it gives an argument `training` that is a tensor.
+      inputs: what a caller gives, by name.
+    """
+
+    call: Call
+    trace: Trace
+    training: bool
+    inputs: Mapping[str, Endpoint]
+
+    @property
+    def outputs(self) -> dict[str, Endpoint]:
+        """What it returns, by name."""
+        return {leaf.key: leaf.endpoint for leaf in self.trace.outputs}
+
+    def contents(self, contents: Contents) -> dict[str, tuple[bytes, ...]]:
+        """Returns the digests of the components of each output."""
+        arguments: list[bytes] = []
+        for leaf in self.trace.inputs:
+            given = self.call.kwargs.get(leaf.argument, {})
+            if self.call.kind == "signature" and "input" in given:
+                key = given["input"]
+            elif leaf.is_fixed:
+                key = repr(self.training if leaf.is_training else leaf.default)
+            else:
+                key = leaf.key
+            names = _part_names(leaf.endpoint, key)
+            arguments += [digest("fixed" if leaf.is_fixed else "input", name) for name in names]
+        arguments += [digest("object", str(number)) for number in self.trace.captures]
+        found = iter(contents.of_function(self.trace.function, arguments))
+        return {
+            leaf.key: tuple(itertools.islice(found, len(leaf.endpoint.components)))
+            for leaf in self.trace.outputs
+        }
+
+
+class WayReader:
+    """Finds the ways that objects offer."""
+
+    def __init__(
+        self,
+        tree: ObjectTree,
+        concrete: Mapping[str, tf_pb.SavedConcreteFunction],
+        graph: Graph,
+    ):
+        """Takes the parts of the SavedModel.
+
+        Args:
+          tree: the objects.
+          concrete: how each concrete function is called.
+          graph: has the function library, which check_graph has been through.
+        """
+        self.tree = tree
+        self.functions = _Functions(tree, concrete, graph.functions)
+        self._concrete = concrete
+
+    def takes_modes(self, number: int | None) -> bool:
+        """True for a function with the arguments `training` and `return_endpoints`."""
+        names = argument_names(self.functions.spec(number))
+        return TRAINING in names and RETURN_ENDPOINTS in names
+
+    def callable(
+        self, number: int | None, path: str, training: bool, like: Iterable[Way] = ()
+    ) -> list[Way]:
+        """Returns the ways to call a function object: with all outputs, and as users do.
+
+        Args:
+          number: the function object.
+          path: the attributes that lead to it.
+          training: the value of `training`.
+          like: ways of the same computation, after the first of which a trace is chosen.
+        """
+        first = next((way.trace for way in like), None)
+        main = _pick(self.functions, number, training=training, like=first)
+        if main is None:
+            return []
+        traces = [main]
+        if main.values.get(RETURN_ENDPOINTS) is True:
+            wanted = {**main.values, RETURN_ENDPOINTS: False}
+            plain = [t for t in self.functions.traces(number) if t.values == wanted]
+            # The form that takes the tensor itself stands last.
+            traces += [renamed for t in plain[-1:] if (renamed := _renamed(t, main)) is not None]
+        return [self._way(trace, number, path, training) for trace in traces]
+
+    def _way(self, trace: Trace, number: int | None, path: str, training: bool) -> Way:
+        spec = self.functions.spec(number)
+        given = arguments_of(
+            self._concrete[trace.function],
+            trace,
+            argument_names(spec),
+            argument_defaults(spec),
+            training,
+            self.tree.where,
+        )
+        outputs = paths_of(self._concrete[trace.function], trace, self.tree.where)
+        return Way(
+            Call("callable", path, args=given.args, kwargs=given.kwargs, outputs=outputs),
+            trace,
+            training,
+            _inputs(trace),
+        )
+
+    def served(self, name: str, trace: Trace, like: Way | None = None) -> Way | None:
+        """Returns the way to call a serving signature.
+
+        Args:
+          name: its name.
+          trace: its function.
+          like: another way of the same computation, whose names the inputs get.
+
+        Returns:
+          The way; None if it takes or gives something else than `like`.
+        """
+        kwargs = keyword_arguments(trace, training=False)
+        if like is not None:
+            inputs = _inputs_of(trace, like)
+            if inputs is None or {leaf.key for leaf in trace.outputs} != like.outputs.keys():
+                return None
+            kwargs = {**kwargs, **{name: {"input": key} for name, key in inputs.items()}}
+        outputs = paths_of(self._concrete[trace.function], trace, self.tree.where)
+        call = Call("signature", name, kwargs=kwargs, outputs=outputs)
+        return Way(call, trace, False, _inputs(trace) if like is None else like.inputs)
+
+    def in_training(self, way: Way) -> Way:
+        """Returns a way that was not made for training as it is in training.
+
+        Only a serving signature that takes `training` as a tensor is then another.
+        """
+        if way.call.kind != "signature":
+            return way
+        kwargs = {
+            name: {"value": True} if name == TRAINING and "value" in template else template
+            for name, template in way.call.kwargs.items()
+        }
+        return replace(way, call=replace(way.call, kwargs=kwargs), training=True)
+
+
+def _inputs(trace: Trace) -> dict[str, Endpoint]:
+    return {leaf.key: leaf.endpoint for leaf in trace.inputs if not leaf.is_fixed}
+
+
+def _renamed(trace: Trace, like: Trace) -> Trace | None:
+    """Returns a trace whose inputs have the names that those of another have."""
+    keys = [leaf.key for leaf in trace.inputs if not leaf.is_fixed]
+    wanted = [leaf.key for leaf in like.inputs if not leaf.is_fixed]
+    if set(keys) == set(wanted):
+        return trace
+    if len(keys) != 1 or len(wanted) != 1:
+        return None
+    inputs = [leaf if leaf.is_fixed else replace(leaf, key=wanted[0]) for leaf in trace.inputs]
+    return replace(trace, inputs=tuple(inputs))
+
+
+def _inputs_of(trace: Trace, like: Way) -> dict[str, str] | None:
+    """Returns what each keyword of a serving signature gets, if it takes what another way does.
+
+    A serving signature takes each part of a sparse or ragged tensor by a keyword of its own, and a
+    keyword that Python does not have gets an underscore.
+    """
+    wanted = like.inputs
+    parts = parts_of(wanted)
+    found: dict[str, str] = {}
+    for leaf in trace.inputs:
+        if leaf.argument in wanted and leaf.key in wanted:
+            found[leaf.argument] = leaf.key
+            continue
+        names = leaf.argument, leaf.argument.rstrip("_")
+        part = next((part for part in parts if part.name in names), None)
+        if part is not None:
+            position = [other for other in parts if other.key == part.key].index(part)
+            found[leaf.argument] = _part_names(wanted[part.key], part.key)[position]
+        elif not leaf.is_fixed:
+            return None
+    return found if {key.partition("|")[0] for key in found.values()} == wanted.keys() else None
+
+
+def _part_names(endpoint: Endpoint, key: str) -> list[str]:
+    """Returns how arrays name the parts of an input: `x`; `x|indices` …; `x|values` …."""
+    if endpoint.encoding is Encoding.DENSE:
+        return [key]
+    if endpoint.encoding is Encoding.SPARSE:
+        return [f"{key}|{part}" for part in _SPARSE_PARTS]
+    splits = range(len(endpoint.components) - 1)
+    return [f"{key}|values", *(f"{key}|row_splits_{depth}" for depth in splits)]
