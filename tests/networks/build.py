@@ -74,7 +74,7 @@ def enliven(model: Any, calibration: NDArray[np.float32]) -> None:
         batch_norm = kind == "BatchNormalization"
         for variable in layer.weights:
             name = variable.name.split("/")[-1].split(":")[0]
-            if name == "gamma":
+            if name == "gamma" or kind == "LayerScale":
                 # ConvNeXt starts its layer scale at 1e-6, which switches all blocks off.
                 center = 0.3 if batch_norm or kind == "LayerScale" else 1.0
                 variable.assign(center * (1 + 0.2 * rng.standard_normal(variable.shape)))
