@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.errors import MissingExtraError, VerificationError, Where
+from bridge.errors import HubBridgeError, MissingExtraError, VerificationError, Where
 from bridge.report import Report, Verification
 
 if TYPE_CHECKING:
@@ -65,7 +65,14 @@ def verify_conversion(
     from bridge._parity.run import parity
 
     options = ParityOptions(samples=SAMPLES, batch_size=SAMPLES)
-    found = parity(source, result, options, artifacts=destination.parent, progress=progress)
+    try:
+        found = parity(source, result, options, artifacts=destination.parent, progress=progress)
+    except HubBridgeError as error:
+        raise VerificationError(
+            f"the conversion can't be verified: {error.message}",
+            where=error.where,
+            hint="--no-verify writes DEST without",
+        ) from error
     found.reference = replace(found.reference, path=report.source)
     found.candidate = replace(found.candidate, path=str(destination))
     found.structure = [_excused(check, report) for check in found.structure]

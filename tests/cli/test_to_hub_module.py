@@ -110,7 +110,7 @@ def _options(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]
     with monkeypatch.context() as patch:
         patch.setattr(bridge, "to_hub_module", record)
         assert main(["to-hub-module", "source", "dest", "--quiet", *arguments]) == 0
-    del given["progress"]
+    del given["progress"], given["verify_progress"]
     return {**given, "allow_ops": list(given["allow_ops"])}
 
 
@@ -119,6 +119,7 @@ def test_every_option_reaches_the_function(monkeypatch: pytest.MonkeyPatch) -> N
         "overwrite": False,
         "link": False,
         "dry_run": False,
+        "verify": None,
         "tf": "1.15",
         "task": None,
         "inputs": {},
@@ -128,7 +129,7 @@ def test_every_option_reaches_the_function(monkeypatch: pytest.MonkeyPatch) -> N
     }
     assert _options(
         monkeypatch,
-        *("--overwrite", "--link", "--dry-run", "--logits", "--tf", "1.14"),
+        *("--overwrite", "--link", "--dry-run", "--no-verify", "--logits", "--tf", "1.14"),
         *("--task", "image_classification", "--image-size", "224x299"),
         *("--input", "images=x", "--input", "scale=y=z"),
         *("--allow-op", "ReadFile", "--allow-op", "PyFunc"),
@@ -136,6 +137,7 @@ def test_every_option_reaches_the_function(monkeypatch: pytest.MonkeyPatch) -> N
         "overwrite": True,
         "link": True,
         "dry_run": True,
+        "verify": False,
         "tf": "1.14",
         "task": "image_classification",
         "inputs": {"images": "x", "scale": "y=z"},

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bridge.bundle import read_index
+from bridge.bundle import BytesTensor, Entry, StringTensor, read_index, write_bundle
 from bridge.convert import (
     ToHubModuleOptions,
     ToSavedModelOptions,
@@ -70,16 +70,31 @@ def only_graph(model: Path) -> Iterator[tf_pb.MetaGraphDef]:
 
 
 def scale_weight(model: Path, key: str, factor: float) -> None:
-    """Multiplies the first float of a tensor of the checkpoint."""
-    index = read_index(model / "variables" / "variables")
-    data = index.entries[key].data
-    assert data is not None
-    path = index.shards[data.shard]
-    content = bytearray(path.read_bytes())
-    (value,) = struct.unpack_from("<f", content, data.offset)
-    assert value
-    struct.pack_into("<f", content, data.offset, value * factor)
-    path.write_bytes(content)
+    """Multiplies the first float of a tensor of the checkpoint, which stays well formed."""
+    folder = model / "variables"
+    index = read_index(folder / "variables")
+    entry = index.entries[key]
+    assert entry.data is not None
+    shard = index.shards[entry.data.shard].read_bytes()
+    value = bytearray(shard[entry.data.offset : entry.data.offset + entry.data.size])
+    (first,) = struct.unpack_from("<f", value)
+    assert first
+    struct.pack_into("<f", value, 0, first * factor)
+    tensors: dict[str, Entry] = {}
+    extras: dict[str, StringTensor | BytesTensor] = {
+        key: BytesTensor(entry.dtype, entry.shape, bytes(value))
+    }
+    for name, other in index.entries.items():
+        if other.dtype == tf_pb.DT_STRING and not other.shape:
+            assert other.data is not None
+            extras[name] = StringTensor((index.read_string(name),))
+        elif name != key:
+            tensors[name] = other
+    made = folder.with_name("made")
+    made.mkdir()
+    write_bundle(made, "variables", index.shards, tensors, extras)
+    shutil.rmtree(folder)
+    made.rename(folder)
 
 
 def drop_child(graph: tf_pb.MetaGraphDef, *path: str) -> None:

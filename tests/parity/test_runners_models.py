@@ -17,8 +17,6 @@ from tests.clients.converted import MODULES, assert_close, cases, variables_of
 from tests.conftest import TESTDATA
 
 MANY = Path(__file__).with_name("many_models.py")
-CASES = [case for case in cases() if case.variant["signatures"][case.signature]["same_as"] is None]
-TRAINED = [case for case in CASES if "grad_outputs" in case.facts]
 FEW = {
     "toy_train_nodropout_ref",
     "partitioned_resource",
@@ -26,7 +24,14 @@ FEW = {
     "text_vocab",
     "reduced_precision",
 }
-"""Every kind of input and of variable."""
+"""Every kind of input and of variable; all modules go through the whole runs of test_parity.py."""
+
+CASES = [
+    case
+    for case in cases()
+    if case.module in FEW and case.variant["signatures"][case.signature]["same_as"] is None
+]
+TRAINED = [case for case in CASES if "grad_outputs" in case.facts]
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +147,7 @@ def rounding(case, rtol):
 
 
 def pick(found):
-    """A few in any run, the rest where there is time."""
-    return [
-        pytest.param(case, id=str(case), marks=() if case.module in FEW else pytest.mark.slow)
-        for case in found
-    ]
+    return [pytest.param(case, id=str(case)) for case in found]
 
 
 @pytest.mark.tf2
@@ -174,11 +175,6 @@ def training_call(case, form, calls_of, golden):
     return call
 
 
-def without_inputs(case, form):
-    """Variables of update ops that depend on no input, which no call of a SavedModel runs."""
-    return {"calls"} if form == SAVED_MODEL and case.module == "unused_variable" else set()
-
-
 def check_updates(runner, form, call, case, golden):
     """A step that moves nothing leaves what the update ops write."""
     result = runner.train(call, inputs_of(case, golden), (1,), 0.0)
@@ -186,7 +182,7 @@ def check_updates(runner, form, call, case, golden):
     parts = variables_of(case.variant)
     after = {name: result.variables[1][name] for name in parts}
     wanted = recorded_values.under("var") | recorded_values.under(f"{case.prefix}|after_updates")
-    for whole in {facts["whole"] for facts in parts.values()} - without_inputs(case, form):
+    for whole in {facts["whole"] for facts in parts.values()}:
         arrays = [recorded(after[n]) for n, facts in parts.items() if facts["whole"] == whole]
         found = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         assert_close(found, wanted[whole], f"{case} {whole}", rounding(case, 1e-5))
@@ -221,7 +217,7 @@ def test_tensorflow_1_trains_as_today(case, legacy, today, calls_of, golden):
         for name, gradient in one.gradients.items():
             assert_close(recorded(other.gradients[name]), recorded(gradient), name, rtol)
         for steps in (1, 3):
-            for name in one.variables[steps].keys() - without_inputs(case, form):
+            for name in one.variables[steps].keys():
                 value = one.variables[steps][name]
                 found = other.variables[steps][name]
                 assert_close(recorded(found), recorded(value), f"{form} {name}", rtol)
@@ -242,7 +238,7 @@ def test_a_request_to_train_starts_from_the_variables_of_the_model(today, calls_
 @pytest.mark.slow
 @pytest.mark.tf2
 def test_a_random_op_that_needs_a_seed_runs_without_determinism(today, calls_of, golden):
-    case = next(c for c in CASES if c.module == "toy_image_ref" and not c.facts["deterministic"])
+    case = next(c for c in cases() if c.module == "toy_image_ref" and not c.facts["deterministic"])
     for form, runner in today.items():
         assert runner.run(calls_of(case, form)[0], inputs_of(case, golden))
         assert runner.runtime().settings["determinism"].startswith("off: ")
@@ -250,7 +246,7 @@ def test_a_random_op_that_needs_a_seed_runs_without_determinism(today, calls_of,
 
 @pytest.mark.tf2
 def test_what_a_model_refuses_is_no_fault_of_the_process(today, calls_of, golden):
-    case = next(c for c in CASES if c.module == "toy_image_ref")
+    case = next(c for c in cases() if c.module == "toy_image_ref")
     wrong = {"images": np.zeros((1, 5, 5, 3), np.float32)}
     for form, runner in today.items():
         call = calls_of(case, form)[0]

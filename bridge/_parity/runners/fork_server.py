@@ -33,13 +33,15 @@ class ForkedProcess:
         self.stdin: IO[str] | None = stdin
         self.stdout: IO[str] | None = stdout
         self._server = server
+        self._lock = threading.Lock()
         self._status: int | None = None
 
     def wait(self) -> int:
         """Waits for its end; returns its status."""
-        if self._status is None:
-            self._status = self._server.wait(self.pid)
-        return self._status
+        with self._lock:  # the one that gives up on it and the one that talks to it both wait
+            if self._status is None:
+                self._status = self._server.wait(self.pid)
+            return self._status
 
 
 class ForkServer:
@@ -110,6 +112,11 @@ class ForkServer:
             return status
         return 0
 
+    @property
+    def lives(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """Ends the server; workers end when their stdin does."""
         self._channel.close()
@@ -139,7 +146,8 @@ def fork_server(python: Path, environ: Mapping[str, str]) -> ForkServer | None:
     read = (f"{name}={value}" for name, value in environ.items() if name.startswith("TF_"))
     key = (str(python), *sorted(read))
     with _lock:
-        if key not in _servers:
+        known = _servers.get(key)
+        if key not in _servers or (known is not None and not known.lives):
             try:
                 server = ForkServer(python, environ)
             except OSError:

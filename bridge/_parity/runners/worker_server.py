@@ -8,13 +8,13 @@ has ended. It ends when the other side closes the socket.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import sys
 from typing import Any
 
-import tensorflow  # noqa: F401 - all workers have it from here
 import worker
 
 LONGEST = 1 << 16
@@ -22,6 +22,8 @@ LONGEST = 1 << 16
 
 def main() -> None:
     """Answers requests."""
+    import tensorflow  # noqa: F401 - all workers have it from here
+
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         channel.sendall(b"{}")
         while True:
@@ -37,6 +39,9 @@ def main() -> None:
                 if pid == 0:
                     channel.close()
                     run(request["start"], files)
+                # Before anybody knows of it: a group of its own is what it will be ended by.
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpgid(pid, pid)
                 for file in files:
                     os.close(file)
                 answer = {"pid": pid}
@@ -47,7 +52,6 @@ def run(start: dict[str, Any], files: list[int]) -> None:
     """Becomes a worker."""
     status = 1
     try:
-        os.setsid()
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
