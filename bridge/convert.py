@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -105,6 +104,13 @@ def to_hub_module(
 ) -> Report:
     """Does what `bridge.to_hub_module` says, with its options as one object."""
     options = options or ToHubModuleOptions()
+    if options.images.logits:
+        if options.verify:
+            raise UsageError(
+                "--verify does not go with --logits, which lets `default` return something else",
+                hint="compare another signature with hubbridge parity",
+            )
+        options = replace(options, verify=False)
     release = load_release(options.tf)
 
     def build(directory: Path, report: Report, done: Done | None) -> tuple[Model, Writer]:
@@ -233,7 +239,7 @@ def _new_directory(parent: Path, name: str) -> Path:
     # Not tempfile.mkdtemp: nobody else may enter what it makes, and to open that up one must know
     # the umask, which can only be read by changing it, for all threads.
     while True:
-        path = parent / f".{name}.{secrets.token_hex(4)}"
+        path = parent / f".{name}.{os.urandom(4).hex()}"
         with contextlib.suppress(FileExistsError):
             path.mkdir()
             return path

@@ -292,10 +292,12 @@ def prove() -> None:
             progress=lambda what, done, total: status.update(f"{what}, {done} of {total} batches"),
         )
     REPORT.write_text(render(found), encoding="utf-8")
-    ran = ", ".join(dict.fromkeys(runtime.name for runtime in found.runtimes))
-    checks = len(found.structure)
-    console.print(f"   {checks} facts, {len(found.comparisons)} outputs and {len(found.training)} ")
-    console.print(f"   results of training compared. What ran: {ran}")
+    for runtime in dict.fromkeys(f"{r.side}: {r.name}" for r in found.runtimes):
+        console.print(f"   {runtime}")
+    console.print(
+        f"   {len(found.structure)} facts, {len(found.comparisons)} outputs and "
+        f"{len(found.training)} results of training compared"
+    )
     mark = "[bold green]✓[/]" if found.verdict is Verdict.PASS else "[bold red]✗[/]"
     console.print(f"   {mark} verdict: [bold]{found.verdict.value}[/], {found.decided_by}")
     console.print(f"   The whole report: [bold]{REPORT}[/]")

@@ -29,6 +29,10 @@ def test_the_demo_converts_classifies_fine_tunes_and_converts_back():
     assert "12 of 12 right" in done.stdout
     has_tf1 = find_tf1_python() is not None
     assert ("which runs both" in done.stdout) == has_tf1
-    assert done.stdout.count("✓") == 15 + has_tf1  # images, and what the modules have in common
+    # Images, what the modules have in common, and the verdict.
+    assert done.stdout.count("✓") == 16 + has_tf1
+    assert "verdict: pass" in done.stdout
+    assert ("hub.Module" in done.stdout.split("5. Prove", 1)[1]) == has_tf1
+    assert (ROOT / "build" / "demo" / "parity.html").stat().st_size > 10_000
     assert "Try next" in done.stdout
     assert done.stderr == ""  # TensorFlow's chatter would spoil it

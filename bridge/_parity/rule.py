@@ -200,7 +200,7 @@ def decide(
     # An equal output has endless headroom; where even the closest to its limit has, all are equal.
     if difference is None or math.isinf(difference.headroom):
         verb = "is" if len(passed) == 1 else "are"
-        return Verdict.PASS, f"{what} compared {verb} equal, {describe_row(closest)} first"
+        return Verdict.PASS, f"{what} compared {verb} equal, such as {describe_row(closest)}"
     return Verdict.PASS, (
         f"{what} compared passed; closest to its limit is {describe_row(closest)}, where max|a-b| "
         f"is {difference.max_abs:.3g}, {difference.headroom:.3g} times below what is allowed"

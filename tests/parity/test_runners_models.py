@@ -217,7 +217,7 @@ def test_tensorflow_1_trains_as_today(case, legacy, today, calls_of, golden):
         for name, gradient in one.gradients.items():
             assert_close(recorded(other.gradients[name]), recorded(gradient), name, rtol)
         for steps in (1, 3):
-            for name in one.variables[steps].keys():
+            for name in one.variables[steps]:
                 value = one.variables[steps][name]
                 found = other.variables[steps][name]
                 assert_close(recorded(found), recorded(value), f"{form} {name}", rtol)
