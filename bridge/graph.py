@@ -37,9 +37,10 @@ class Tensor(NamedTuple):
 
     def __str__(self) -> str:
         """The form that NodeDef.input uses."""
-        if self.is_control:
-            return f"^{self.node}"
-        return f"{self.node}:{self.output}" if self.output else self.node
+        node, output = self
+        if output > 0:
+            return f"{node}:{output}"
+        return node if output == 0 else f"^{node}"
 
 
 @functools.lru_cache(maxsize=1 << 17)

@@ -33,6 +33,7 @@ MAX_CONTROL_EDGES = 1_000_000
 ENTRY = "_hubbridge_entry"
 """An attribute of calls that each stand for one call of the source by its user."""
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_./-]")
 _PLAIN_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
 
 
@@ -41,7 +42,7 @@ def node_name(name: str) -> str:
 
     `>` is newer than 1.15 (IsValidOpName in tensorflow/core/framework/node_def_util.cc).
     """
-    return re.sub(r"[^A-Za-z0-9_./-]", "_", name)
+    return _NOT_IN_NAMES.sub("_", name)
 
 
 def called_body(graph: Graph, node: tf_pb.NodeDef) -> tf_pb.FunctionDef | None:
@@ -361,9 +362,10 @@ class Inliner:
         return name
 
     def _resolve_inputs(self, node: tf_pb.NodeDef) -> None:
+        given = list(node.input)
         inputs: dict[str, None] = {}
         data: list[str] = []
-        for text in node.input:
+        for text in given:
             if not text.startswith("^"):
                 data.append(self.resolve(text))
                 continue
@@ -376,7 +378,7 @@ class Inliner:
                 "control edges",
                 where=self._graph.where,
             )
-        if (resolved := [*data, *inputs]) != list(node.input):
+        if (resolved := [*data, *inputs]) != given:
             node.input[:] = resolved
 
 

@@ -53,8 +53,10 @@ def shape_to_proto(shape: Shape) -> tf_pb.TensorShapeProto:
     """Writes a static shape as a TensorShapeProto."""
     if shape is None:
         return tf_pb.TensorShapeProto(unknown_rank=True)
-    dim = tf_pb.TensorShapeProto.Dim
-    return tf_pb.TensorShapeProto(dim=[dim(size=-1 if d is None else d) for d in shape])
+    proto = tf_pb.TensorShapeProto()
+    for size in shape:
+        proto.dim.add(size=-1 if size is None else size)
+    return proto
 
 
 class Encoding(enum.Enum):

@@ -77,9 +77,10 @@ def _check_inputs(graph: Graph, node: tf_pb.NodeDef) -> None:
 
 def _check_cycles(graph: Graph) -> None:
     """Refuses cycles, but for those that a while loop closes."""
-    order = set(graph.topological_order())
-    stuck = next((name for name in graph.nodes if name not in order), None)
-    if stuck is not None:
+    order = graph.topological_order()
+    if len(order) < len(graph.nodes):
+        ordered = set(order)
+        stuck = next(name for name in graph.nodes if name not in ordered)
         raise MalformedError("the graph has a cycle that is no loop", where=graph.at(stuck))
 
 
@@ -120,9 +121,10 @@ def _check_types(graph: Graph) -> None:
             # A reference is good for a value, but a value is not for a reference.
             given_dtype = found[output]
             if dtype != given_dtype and dtype != base_dtype(given_dtype):
+                text = str(Tensor(source, output))
                 raise MalformedError(
-                    f"input {str(Tensor(source, output))!r} is {_type_name(given_dtype)}, op {node.op} "
-                    f"takes {_type_name(dtype)}",
+                    f"input {text!r} is {_type_name(given_dtype)}, op {node.op} takes "
+                    f"{_type_name(dtype)}",
                     where=graph.at(name),
                 )
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 from bridge.bundle import crc
 from bridge.bundle.files import open_plain_file, read_into
@@ -61,14 +60,25 @@ def transfer(
         _verify(plan, progress)
         return True
     stop = Event()
-    with ThreadPoolExecutor(1, "bundle-copy") as executor:
-        copy = executor.submit(_copy, plan, destination, stop)
+    failures: list[BaseException] = []
+
+    def copy() -> None:
         try:
-            _verify(plan, progress, copy)
-        except BaseException:
-            stop.set()
-            raise
-        copy.result()
+            _copy(plan, destination, stop)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = Thread(target=copy, name="bundle-copy")
+    thread.start()
+    try:
+        _verify(plan, progress, failures)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
     return False
 
 
@@ -143,8 +153,9 @@ def _copy_by_hand(source: FileIO, target: FileIO, span: Span, stop: Event, path:
 
 
 def _verify(
-    plan: ShardPlan, progress: Callable[[int], None], copy: Future[None] | None = None
+    plan: ShardPlan, progress: Callable[[int], None], failures: Sequence[BaseException] = ()
 ) -> None:
+    """Verifies a shard, and stops early if the copy fails meanwhile."""
     verifier = _Verifier(plan)
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
@@ -158,8 +169,8 @@ def _verify(
                 verifier.feed(position, view[:count])
                 position += count
                 progress(count)
-                if copy is not None and copy.done():
-                    copy.result()  # stop early if it failed
+                if failures:
+                    raise failures[0]
 
 
 class _Verifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from bridge.dtypes import dtype_name
 from bridge.graph import Graph
@@ -66,17 +66,27 @@ class CheckRelease(VariantPass):
     def rewrite(self, variant: Variant, report: Report) -> int:
         """Checks one variant; returns 0, for it changes nothing."""
         findings = Findings(variant.graph, self.release)
+        ops: dict[str, _Op] = {}
         for site in sites(variant.graph):
-            if self._check_op(site, findings):
-                self._check_types(site, findings)
+            if self._check_op(site, ops, findings):
+                self._check_types(site, ops[site.node.op], findings)
                 self._check_limits(site, self.release.limits, findings)
         self._check_gradients(variant, findings, report)
         findings.check()
         return 0
 
-    def _check_op(self, site: Site, findings: Findings) -> bool:
-        """Applies rule 1; returns whether the release has the op in this form."""
+    def _check_op(self, site: Site, ops: dict[str, _Op], findings: Findings) -> bool:
+        """Applies rule 1; returns whether the release has the op in this form.
+
+        Args:
+          site: the node.
+          ops: takes what the release knows of its op.
+          findings: take what is wrong.
+        """
         node, graph = site.node, findings.graph
+        op = ops.get(node.op)
+        if op is not None and op.is_same:
+            return True
         if node.op in self.allowed and node.op not in self.release.ops:
             return False
         old = self.release.ops.get(node.op)
@@ -84,12 +94,14 @@ class CheckRelease(VariantPass):
             findings.add(site, f"{self.release} has no op {node.op!r}", _HINT_OP)
             return False
         new = graph.op_def(node)
+        if op is None:
+            op = ops[node.op] = _Op.of(old, new)
+        if op.is_same:
+            return True
         for what, old_args, new_args in (
             ("inputs", old.input_arg, new.input_arg),
             ("outputs", old.output_arg, new.output_arg),
         ):
-            if list(old_args) == list(new_args):
-                continue
             wanted, given = _dtypes(graph, node, old_args), _dtypes(graph, node, new_args)
             if wanted != given:
                 findings.add(
@@ -101,19 +113,19 @@ class CheckRelease(VariantPass):
                 return False
         return True
 
-    def _check_types(self, site: Site, findings: Findings) -> None:
+    def _check_types(self, site: Site, op: _Op, findings: Findings) -> None:
         """Applies the first half of rule 2."""
         node = site.node
         types: dict[str, frozenset[int]] = {}
         used: set[int] = set()
-        for attr in self.release.ops[node.op].attr:
-            value = node.attr.get(attr.name, attr.default_value)
-            if attr.type in ("type", "list(type)"):
-                found = value.list.type if attr.type == "list(type)" else [value.type]
-                types[attr.name] = frozenset(found)
-                used.update(found)
-            elif attr.type == "tensor":
+        for name, kind, default in op.typed:
+            value = node.attr.get(name, default)
+            if kind == "tensor":
                 used.add(value.tensor.dtype)
+            else:
+                found = value.list.type if kind == "list(type)" else [value.type]
+                types[name] = frozenset(found)
+                used.update(found)
         unknown = used - self.release.dtypes
         if unknown:
             findings.add(
@@ -147,7 +159,7 @@ class CheckRelease(VariantPass):
         release, graph = self.release, variant.graph
         without = release.without_gradient | release.not_differentiable | _PREVENTING
         limited = release.gradient_limits
-        if not any(site.node.op in without or site.node.op in limited for site in sites(graph)):
+        if not any(node.op in without or node.op in limited for node in graph.all_nodes()):
             return
         new_none = not_differentiable_ops(CURRENT)
         new_without = ops_without_gradient(CURRENT) - FUNCTION_CALLS | _PREVENTING
@@ -208,6 +220,31 @@ class CheckRelease(VariantPass):
                     f"{node.op} does not do {limit.attr} {format_attr(value)}",
                     f"export the model with {limit.attr} {wanted}",
                 )
+
+
+class _Op(NamedTuple):
+    """What the release knows of an op: there are few ops, and many nodes of each.
+
+    Attributes:
+      is_same: whether it takes and gives just what today's op does.
+      typed: name, type and default of its attributes that hold a type, or a tensor.
+    """
+
+    is_same: bool
+    typed: tuple[tuple[str, str, tf_pb.AttrValue], ...]
+
+    @classmethod
+    def of(cls, old: tf_pb.OpDef, new: tf_pb.OpDef) -> _Op:
+        """Returns what an op is, given its definitions then and today."""
+        return cls(
+            list(old.input_arg) == list(new.input_arg)
+            and list(old.output_arg) == list(new.output_arg),
+            tuple(
+                (attr.name, attr.type, attr.default_value)
+                for attr in old.attr
+                if attr.type in ("type", "list(type)", "tensor")
+            ),
+        )
 
 
 def _hint_gradient(site: TrainedSite) -> str:

@@ -88,7 +88,7 @@ def _rewrite(graph: Graph, report: Report) -> dict[Tensor, Tensor]:
     for source in moved:
         while moved[source] in moved:
             moved[source] = moved[moved[source]]
-    for node in graph.nodes.values():
+    for node in graph.nodes.values() if moved else ():
         if node.name in prevented:
             continue
         for position, text in enumerate(node.input):

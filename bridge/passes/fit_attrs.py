@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -122,14 +122,19 @@ class FitAttrs(VariantPass):
                     f"op {node.op} has a custom gradient, which {self.release} can't have",
                     _HINT_GRADIENT,
                 )
-            _drop_annotations(node.attr)
-            if change is not None:
-                self._drop_unknown(site, change, findings)
-                for attr, value in change.written.items():
-                    if attr not in node.attr:
-                        node.attr[attr].CopyFrom(value)
-                self._check_values(site, change, findings)
-            changed += before != set(node.attr)
+            annotations = {attr for attr in before if attr.startswith("_")}
+            for attr in annotations:
+                del node.attr[attr]
+            if change is None:
+                changed += bool(annotations)
+                continue
+            unknown = before - annotations - change.known.keys()
+            self._drop_unknown(site, sorted(unknown), change, findings)
+            unwritten = change.written.keys() - before
+            for attr in unwritten:
+                node.attr[attr].CopyFrom(change.written[attr])
+            self._check_values(site, change, findings)
+            changed += bool(annotations or unknown or unwritten)
         for function in graph.functions.values():
             _drop_annotations(function.attr)
             for arg in function.arg_attr.values():
@@ -137,11 +142,12 @@ class FitAttrs(VariantPass):
         findings.check()
         return changed
 
-    def _drop_unknown(self, site: Site, change: _Change, findings: Findings) -> None:
+    def _drop_unknown(
+        self, site: Site, unknown: Sequence[str], change: _Change, findings: Findings
+    ) -> None:
         """Applies rule 2."""
         node = site.node
-        unknown = [attr for attr in node.attr if attr[0] != "_" and attr not in change.known]
-        for attr in sorted(unknown):
+        for attr in unknown:
             value = node.attr[attr]
             key = (node.op, attr)
             if not (
@@ -161,9 +167,9 @@ class FitAttrs(VariantPass):
         """Applies rule 4."""
         node = site.node
         for name, known in change.known.items():
-            if name not in node.attr:
+            value = node.attr.get(name)
+            if value is None:
                 continue
-            value = node.attr[name]
             if value.WhichOneof("value") != known.kind:
                 raise MalformedError(
                     f"attribute {name!r} is no {known.type}", where=findings.graph.at(node.name)

@@ -19,7 +19,7 @@ class Prune(VariantPass):
     signature; every function is called; every regularization loss can be computed without inputs.
 
     1. Variable initializers, savers and summaries go: the checkpoint holds the values.
-    2. A signature's input cuts the graph: nodes that lie behind it need not be computable.
+    2. A signature's input that is no placeholder keeps what it is made of, for its node needs it.
     3. A regularization loss that depends on an input is dropped and named: TF2 calls such losses
        without arguments (the old client can't evaluate one either).
     """
@@ -30,18 +30,11 @@ class Prune(VariantPass):
         """Prunes one variant."""
         graph = variant.graph
         self._drop_losses_of_inputs(variant, report)
-        state_targets = [parse_tensor(name).node for name in variant.regularization_losses]
-        kept = graph.ancestors([*state_targets, *variant.table_initializers])
+        tensors = list(variant.regularization_losses)
         for signature in variant.signatures.values():
-            inputs = {parse_tensor(name) for name in signature.input_tensors()}
-            outputs = [
-                tensor.node
-                for tensor in map(parse_tensor, signature.output_tensors())
-                if tensor not in inputs
-            ]
-            kept |= graph.ancestors([*outputs, *variant.update_ops.values()], inputs.__contains__)
-            # A fed tensor that is no placeholder keeps what it is made of, for its node needs it.
-            kept |= graph.ancestors(tensor.node for tensor in inputs)
+            tensors += [*signature.input_tensors(), *signature.output_tensors()]
+        needed = [parse_tensor(name).node for name in tensors]
+        kept = graph.ancestors([*needed, *variant.update_ops.values(), *variant.table_initializers])
         dropped = graph.keep(kept)
         variant.assets = {node: name for node, name in variant.assets.items() if node in kept}
         return dropped + keep_called_functions(graph)

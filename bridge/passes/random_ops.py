@@ -88,7 +88,7 @@ class RandomOps:
             changed, found = _rewrite(variant, report)
             count += changed
             states |= found
-        for name in sorted(states - _used(model)):
+        for name in sorted(states - _used(model)) if states else ():
             _drop_variable(model, name)
             report.drop(
                 "variable",
@@ -153,6 +153,8 @@ def _rewrite(variant: Variant, report: Report) -> tuple[int, set[str]]:
 def _variables_of_arguments(graph: Graph) -> dict[str, dict[str, str]]:
     """Returns for each function the variables that its arguments are; the first, of several."""
     found: dict[str, dict[str, str]] = {}
+    if not graph.functions:
+        return found
     handles = {n.name: n.name for n in graph.nodes.values() if n.op == RESOURCE_VARIABLE}
     stack = [(node, handles) for node in graph.nodes.values()]
     while stack:

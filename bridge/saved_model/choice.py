@@ -53,7 +53,7 @@ class Choice:
         return [*(t for named in self.signatures.values() for t in named.values()), *self.losses]
 
 
-class _Functions:
+class Functions:
     """Reads traces from the object graph."""
 
     def __init__(
@@ -72,6 +72,7 @@ class _Functions:
         arguments: Iterable[str] = (),
         defaults: Mapping[str, Python] | None = None,
     ) -> Trace:
+        """Reads a concrete function; MalformedError where there is none of this name."""
         if name not in self._concrete or name not in self._library:
             raise MalformedError(f"there is no function {name!r}", where=self._tree.where)
         return read_trace(
@@ -84,6 +85,7 @@ class _Functions:
         )
 
     def spec(self, number: int | None) -> tf_pb.FunctionSpec:
+        """Returns how the Python function behind a function object is called."""
         return (
             tf_pb.FunctionSpec()
             if number is None
@@ -116,13 +118,13 @@ def choose(
       UnsupportedError: the SavedModel has nothing to call for inference.
       MalformedError: it names functions that are not there.
     """
-    functions = _Functions(tree, concrete, library)
+    functions = Functions(tree, concrete, library)
     call = tree.child(ROOT, "__call__")
-    inference = _pick(functions, call, training=False)
-    training = _pick(functions, call, training=True, like=inference)
+    inference = pick_trace(functions, call, training=False)
+    training = pick_trace(functions, call, training=True, like=inference)
     served = _served(tree, functions)
     signatures = dict(served)
-    source = _stand_in(served)
+    source = stand_in(served)
     if inference is not None:
         if DEFAULT in served and not compute_the_same(inference, served[DEFAULT], library):
             report.drop("signature", DEFAULT, "the signature of this name is `__call__`")
@@ -149,7 +151,8 @@ def choose(
     choice = Choice({INFERENCE: dict(sorted(signatures.items()))})
     fed = training or inference
     trained = {
-        name: _trained(tree, functions, name, trace, fed, report) for name, trace in served.items()
+        name: trained_as(tree, functions, name, trace, fed, report)
+        for name, trace in served.items()
     }
     if training is not None or trained != served:
         # What was traced for inference only is in training what it is in inference.
@@ -168,7 +171,7 @@ def choose(
     return choice
 
 
-def _served(tree: ObjectTree, functions: _Functions) -> dict[str, Trace]:
+def _served(tree: ObjectTree, functions: Functions) -> dict[str, Trace]:
     served = tree.child(ROOT, "signatures")
     result: dict[str, Trace] = {}
     for name, number in sorted(tree.children(served).items()) if served is not None else ():
@@ -177,7 +180,7 @@ def _served(tree: ObjectTree, functions: _Functions) -> dict[str, Trace]:
     return result
 
 
-def _stand_in(served: Mapping[str, Trace]) -> str | None:
+def stand_in(served: Mapping[str, Trace]) -> str | None:
     """Returns the serving signature that stands in for an absent `__call__`."""
     for name in (DEFAULT, SERVING_DEFAULT):
         if name in served:
@@ -185,9 +188,9 @@ def _stand_in(served: Mapping[str, Trace]) -> str | None:
     return next(iter(served)) if len(served) == 1 else None
 
 
-def _trained(
+def trained_as(
     tree: ObjectTree,
-    functions: _Functions,
+    functions: Functions,
     name: str,
     served: Trace,
     default: Trace | None,
@@ -199,7 +202,7 @@ def _trained(
     serving signature as it is. A client runs the update ops of all signatures together, so all
     that train must take what `default` takes.
     """
-    trace = _pick(functions, tree.child(ROOT, name), training=True, like=served)
+    trace = pick_trace(functions, tree.child(ROOT, name), training=True, like=served)
     if trace is None or name == SERVING_DEFAULT:
         return served
     if _keys(trace) != _keys(served):
@@ -236,8 +239,8 @@ def _keys(trace: Trace) -> tuple[set[str], set[str]]:
     return inputs, {leaf.key for leaf in trace.outputs}
 
 
-def _pick(
-    functions: _Functions, number: int | None, *, training: bool, like: Trace | None = None
+def pick_trace(
+    functions: Functions, number: int | None, *, training: bool, like: Trace | None = None
 ) -> Trace | None:
     """Returns the trace of a function that serves best for inference or for training.
 
@@ -272,7 +275,7 @@ def _runs(trace: Trace, training: bool) -> bool:
     return bool(trace.values.get(TRAINING)) == training  # 1 is as good as True
 
 
-def _losses(tree: ObjectTree, functions: _Functions) -> list[Trace]:
+def _losses(tree: ObjectTree, functions: Functions) -> list[Trace]:
     losses: list[Trace] = []
     for number in tree.items(tree.child(ROOT, "regularization_losses")):
         traces = [trace for trace in functions.traces(number) if not trace.inputs]
@@ -310,7 +313,7 @@ def _report_defaults(choice: Choice, report: Report) -> None:
 
 
 def _report_call_losses(
-    tree: ObjectTree, functions: _Functions, choice: Choice, report: Report
+    tree: ObjectTree, functions: Functions, choice: Choice, report: Report
 ) -> None:
     """Names the losses that Keras computes from the inputs of a call.
 
@@ -338,7 +341,7 @@ def _report_call_losses(
 
 
 def _report_other_traces(
-    functions: _Functions, number: int | None, chosen: list[Trace], report: Report
+    functions: Functions, number: int | None, chosen: list[Trace], report: Report
 ) -> None:
     """Names the traces of `__call__` that take something that no chosen one takes."""
     seen = {(_types(trace), _values(trace)) for trace in chosen}

@@ -236,7 +236,7 @@ class StateReader:
         places = (
             {} if self._index is None else places_of_variables(tree, wanted, self._index, others)
         )
-        names = _names_of(tree, wanted, used)
+        names = names_of(tree, wanted, used)
         trained = tree.child(ROOT, "trainable_variables")
         trainable = (
             [n for n in wanted if tree.nodes[n].variable.trainable]
@@ -291,7 +291,7 @@ def _range(entry: Entry, name: str, where: Where) -> ByteRange:
     return entry.data
 
 
-def _names_of(tree: ObjectTree, numbers: list[int], used: Collection[int]) -> dict[int, str]:
+def names_of(tree: ObjectTree, numbers: list[int], used: Collection[int]) -> dict[int, str]:
     """Gives each variable its own name, or its path in the model where several have one name.
 
     What functions read keeps its name before what nothing reads: Keras stores copies. Where only a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import UnsafeError
+from bridge.errors import UnsafeError, UnsupportedError
 from bridge.graph import Graph
 from bridge.model import INFERENCE, Variant
 from bridge.opsets import CURRENT, OpTable, load_opset
@@ -118,3 +118,16 @@ def test_what_is_unsafe_about_an_op_is_said() -> None:
         run(tf_pb.NodeDef(name="n", op="ReadFile"))
     assert "--allow-op ReadFile" in str(caught.value.hint)
     run(tf_pb.NodeDef(name="n", op="ReadFile"), allowed=frozenset({"ReadFile"}))
+
+
+def test_every_node_of_an_op_is_looked_at() -> None:
+    printed, written = (tf_pb.NodeDef(name=name, op="PrintV2") for name in ("a", "b"))
+    written.attr["output_stream"].s = b"file:///tmp/x"
+    with pytest.raises(UnsafeError) as caught:
+        run(printed, written)
+    assert caught.value.where.node == "b"
+    plain, odd = (tf_pb.NodeDef(name=name, op="NoOp") for name in ("a", "b"))
+    odd.attr["invented"].b = True
+    with pytest.raises(UnsupportedError, match="invented") as unknown:
+        run(plain, odd)
+    assert unknown.value.where.node == "b"

@@ -137,3 +137,9 @@ def test_what_writes_in_a_branch_still_waits_for_reads() -> None:
     variant.graph.functions["branch"] = branch
     run(variant)
     assert inputs(variant, "if") == ["p", "v", "x", "^read"]
+
+
+def test_a_tensor_has_one_name() -> None:
+    variant = variant_of([relu("a", "x:0"), relu("y", "a")])
+    run(variant)
+    assert inputs(variant, "a") == ["x"]

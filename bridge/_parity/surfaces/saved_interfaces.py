@@ -36,7 +36,7 @@ from bridge._parity.surfaces.surface import Computation
 from bridge._parity.surfaces.ways import Way, WayReader
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Endpoint, Tags
 from bridge.report import Report
-from bridge.saved_model.choice import _stand_in, _trained
+from bridge.saved_model.choice import stand_in, trained_as
 from bridge.saved_model.names import SERVING_DEFAULT
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import Trace
@@ -178,7 +178,7 @@ class _Builder:
             if name not in with_modes and (way := way or self._reader.served(full, trace)):
                 ways[name] = [way]
         # A model made from a module has no `default` where the module has none.
-        source = None if DEFAULT in ways or with_modes else _stand_in(self._served)
+        source = None if DEFAULT in ways or with_modes else stand_in(self._served)
         if source is not None and source in ways:
             ways[DEFAULT] = list(ways[source])
 
@@ -191,14 +191,14 @@ class _Builder:
             if name in with_modes or number is None:
                 continue
             fed = default[0].trace if default else None
-            trained = _trained(
+            trained = trained_as(
                 reader.tree, reader.functions, name, trace, fed, Report("", None, "parity")
             )
             if trained is not trace and trained != trace:
                 ways[True][name] = self._callable(number, name, name, training=True)
         if not ways[True]:
             return
-        source = _stand_in(self._served)
+        source = stand_in(self._served)
         if default and default[0].call.kind == "signature" and source in ways[True]:
             ways[True][DEFAULT] = list(ways[True][source])
         for name in ways[False].keys() - ways[True].keys() - with_modes:

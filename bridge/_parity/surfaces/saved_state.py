@@ -18,7 +18,7 @@ from bridge.model import shape_from_proto
 from bridge.proto import hub_pb, tf_pb
 from bridge.saved_model.object_tree import ObjectTree, entries_of_variables
 from bridge.saved_model.objects import ROOT
-from bridge.saved_model.state_reader import _names_of
+from bridge.saved_model.state_reader import names_of
 
 
 def read_variables(
@@ -38,7 +38,7 @@ def read_variables(
     members = tree.variables(skipped="optimizer") if listed is None else tree.items(listed)
     wanted = sorted({n for n in (*members, *used) if tree.kind(n) == "variable"})
     entries = {} if index is None else entries_of_variables(tree, wanted, index)
-    names = _names_of(tree, wanted, used)
+    names = names_of(tree, wanted, used)
     trained = tree.child(ROOT, "trainable_variables")
     trainable = frozenset(wanted if trained is None else tree.items(trained))
     result: dict[int, SeenVariable] = {}

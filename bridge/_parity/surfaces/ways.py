@@ -12,7 +12,7 @@ from bridge._parity.surfaces.templates import arguments_of, keyword_arguments, p
 from bridge.graph import Graph
 from bridge.model import Encoding, Endpoint
 from bridge.proto import tf_pb
-from bridge.saved_model.choice import _Functions, _pick
+from bridge.saved_model.choice import Functions, pick_trace
 from bridge.saved_model.names import RETURN_ENDPOINTS, TRAINING
 from bridge.saved_model.object_tree import ObjectTree
 from bridge.saved_model.structured_value import parts_of
@@ -84,7 +84,7 @@ class WayReader:
           graph: has the function library, which check_graph has been through.
         """
         self.tree = tree
-        self.functions = _Functions(tree, concrete, graph.functions)
+        self.functions = Functions(tree, concrete, graph.functions)
         self._concrete = concrete
 
     def takes_modes(self, number: int | None) -> bool:
@@ -104,7 +104,7 @@ class WayReader:
           like: ways of the same computation, after the first of which a trace is chosen.
         """
         first = next((way.trace for way in like), None)
-        main = _pick(self.functions, number, training=training, like=first)
+        main = pick_trace(self.functions, number, training=training, like=first)
         if main is None:
             return []
         traces = [main]
