@@ -45,8 +45,9 @@ lint: $(READY) ## Check style, format and types
 	@$(PY) -m mypy bridge
 
 .PHONY: bench
-bench: $(READY) ## Measure the time and memory of conversions
+bench: $(READY) ## Measure the time and memory of conversions, and what comparing costs
 	@$(PY) benchmarks/run.py
+	@$(PY) benchmarks/parity_overhead.py
 
 .PHONY: testdata
 testdata: $(READY) ## Make testdata/ anew with the real TensorFlow 1.15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from bridge._parity.surfaces.read import read_surface
 from bridge._parity.surfaces.structure import compare_structure
 from bridge._parity.surfaces.surface import Pair, Surface
 from bridge._parity.training import TrainedPair, TrainingComparer, training_call
+from bridge.errors import MissingExtraError
 from bridge.model import format_tags
 from bridge.source import open_source
 
@@ -44,6 +46,11 @@ def parity(
 ) -> ParityReport:
     """Does what `bridge.parity` says, with its options as one object."""
     start = time.monotonic()
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError(
+            "parity runs the models, which needs TensorFlow",
+            hint="pip install 'hubbridge[parity]'",
+        )
     tf1_python = find_tf1_python(options.tf1_python)
     with (
         open_source(reference) as reference_directory,
