@@ -17,6 +17,7 @@ from bridge._parity.surfaces.read import read_surface
 from bridge.testing import assert_parity
 from tests.conftest import TESTDATA
 from tests.parity.models import Converted, copy, scale_weight, variant
+from tests.saved_model.sources import SOURCES
 
 pytestmark = pytest.mark.tf2
 
@@ -57,6 +58,37 @@ def test_every_module_is_its_saved_model_and_that_is_the_module_made_of_it(
         assert {row.status for row in report.comparisons} == {Status.PASS}
         for runtime in runtimes:
             assert any(runtime in (r.reference_runtime, r.candidate_runtime) for r in compared)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "control_flow",
+        "dictionaries",
+        "keras_export",
+        "keras_export_many",
+        "keras_save",
+        "regularization",
+        "sequences",
+        "sparse",
+        "tables",
+        "tf_keras_save",
+        "training_tensor",
+    ],
+)
+def test_what_users_save_is_the_module_made_of_it(
+    name: str, tmp_path: Path, tf1_python: Path
+) -> None:
+    SOURCES[name](tmp_path / "source")
+    bridge.to_hub_module(tmp_path / "source", tmp_path / "module")
+    report = bridge.parity(
+        tmp_path / "source", tmp_path / "module", train=True, tf1_python=tf1_python, **FEW
+    )
+    assert report.verdict is Verdict.PASS, report.decided_by
+    assert {row.status for row in report.comparisons} == {Status.PASS}
+    gradients = [row for row in report.training if row.kind == "gradient"]
+    trainable = [c for c in report.structure if c.check == "trainable" and c.reference == "True"]
+    assert gradients or not trainable
 
 
 def weight_of(saved_model: Path) -> str:

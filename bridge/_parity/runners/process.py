@@ -341,9 +341,12 @@ class RunnerProcess:
 
     def _variable_names(self, own: Mapping[str, str]) -> dict[str, str]:
         """Returns the name of each variable of a SavedModel, by number."""
-        names = {n: self._names.get(int(n), name) for n, name in own.items()}
-        counts = Counter(names.values())
-        return {n: name if counts[name] == 1 else f"{name}#{n}" for n, name in names.items()}
+        # A copy that nothing reads, as Keras saves them, does not take a name away.
+        counts = Counter([*own.values(), *self._names.values()])
+        return {
+            n: self._names.get(int(n)) or (name if counts[name] == 1 else f"{name}#{n}")
+            for n, name in own.items()
+        }
 
 
 def _parse(line: str) -> dict[str, Any] | None:
