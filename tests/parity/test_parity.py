@@ -87,7 +87,9 @@ def test_what_users_save_is_the_module_made_of_it(
     assert report.verdict is Verdict.PASS, report.decided_by
     assert {row.status for row in report.comparisons} == {Status.PASS}
     gradients = [row for row in report.training if row.kind == "gradient"]
-    trainable = [c for c in report.structure if c.check == "trainable" and c.reference == "trainable"]
+    trainable = [
+        c for c in report.structure if c.check == "trainable" and c.reference == "trainable"
+    ]
     assert gradients or not trainable
 
 

@@ -7,6 +7,8 @@ common to all is that they are tiny.
 from __future__ import annotations
 
 import collections
+import functools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +47,16 @@ SOURCES: dict[str, Build] = {}
 
 
 def source(build: Build) -> Build:
-    """Adds a builder to SOURCES."""
-    SOURCES[build.__name__] = build
+    """Adds a builder to SOURCES, which makes the same however often it is called."""
+
+    @functools.wraps(build)
+    def afresh(path: Path) -> list[Call]:
+        for name in ("keras", "tf_keras"):
+            if name in sys.modules:  # else it has not numbered any name yet
+                sys.modules[name].backend.clear_session()
+        return build(path)
+
+    SOURCES[build.__name__] = afresh
     return build
 
 

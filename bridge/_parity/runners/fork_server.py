@@ -142,8 +142,9 @@ def fork_server(python: Path, environ: Mapping[str, str]) -> ForkServer | None:
     """
     if sys.platform != "linux":  # forking what has libraries of macOS loaded is not safe
         return None
-    # TensorFlow reads some settings once, when it is imported.
-    read = (f"{name}={value}" for name, value in environ.items() if name.startswith("TF_"))
+    # Which TensorFlow is imported, and what it reads once, when it is.
+    named = ("TF_", "PYTHON", "LD_")
+    read = (f"{name}={value}" for name, value in environ.items() if name.startswith(named))
     key = (str(python), *sorted(read))
     with _lock:
         known = _servers.get(key)
