@@ -38,8 +38,8 @@ def to_saved_model(
       overwrite: replace a DEST that is there; it must be empty, or hold a SavedModel.
       link: hard-link the checkpoint's data where the file system lets, instead of copying it.
       dry_run: read, check and report, but write nothing.
-      verify: run both models and compare them before DEST appears; by default where TensorFlow is
-        installed, unless the environment variable HUBBRIDGE_VERIFY is 0.
+      verify: run both models and compare them before DEST appears; by default where the environment
+        variable HUBBRIDGE_VERIFY is 1.
       variant: tags of the variant that the root answers for, in a module that has no variant
         without tags.
       allow_ops: ops to let through although they are unsafe, or unknown to TensorFlow.
@@ -98,8 +98,8 @@ def to_hub_module(
       overwrite: replace a DEST that is there; it must be empty, or hold a SavedModel.
       link: hard-link the checkpoint's data where the file system lets, instead of copying it.
       dry_run: read, check and report, but write nothing.
-      verify: run both models and compare them before DEST appears; by default where TensorFlow is
-        installed, unless the environment variable HUBBRIDGE_VERIFY is 0.
+      verify: run both models and compare them before DEST appears; by default where the environment
+        variable HUBBRIDGE_VERIFY is 1.
       tf: the oldest TensorFlow release that must run and differentiate the module.
       task: `image_feature_vector` or `image_classification`: also name the signature `default` so.
       inputs: new names of inputs of the signature `default`, each with the name in the source.

@@ -17,26 +17,24 @@ if TYPE_CHECKING:
     from bridge._parity.results import ParityReport, StructureCheck
 
 SWITCH = "HUBBRIDGE_VERIFY"
-"""Environment variable: `0` turns verification off where nobody asks for it."""
+"""Environment variable: `1` turns verification on where nobody says otherwise."""
 
 SAMPLES = 2
 """How many generated inputs of each kind a signature is run with."""
 
 
 def should_verify(verify: bool | None) -> bool:
-    """Whether to verify: as asked for; else where TensorFlow is installed.
+    """Whether to verify: as asked for, else as the environment says.
 
     Raises:
       MissingExtraError: it is asked for, and TensorFlow is not installed.
     """
-    installed = importlib.util.find_spec("tensorflow") is not None
-    if verify and not installed:
+    wanted = os.environ.get(SWITCH) == "1" if verify is None else verify
+    if wanted and importlib.util.find_spec("tensorflow") is None:
         raise MissingExtraError(
             "verification needs TensorFlow", hint="pip install 'hubbridge[parity]'"
         )
-    if verify is None:
-        return installed and os.environ.get(SWITCH) != "0"
-    return verify
+    return wanted
 
 
 def verify_conversion(

@@ -52,7 +52,6 @@ def test_what_is_not_the_same_does_not_appear(
     assert found["verdict"] == "fail"
     assert found["candidate"]["path"] == str(dest)
     monkeypatch.undo()
-    monkeypatch.setenv("HUBBRIDGE_VERIFY", "0")
     bridge.to_saved_model(module_dir("rnn"), dest)
     spoil(monkeypatch, HubModuleWriter, "")
     with pytest.raises(bridge.VerificationError, match="not verified"):
@@ -72,20 +71,17 @@ def spoil(monkeypatch: pytest.MonkeyPatch, writer: Any, suffix: str) -> None:
     monkeypatch.setattr(writer, "write", wrong)
 
 
-def test_verification_is_on_where_tensorflow_is_unless_it_is_switched_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_verification_is_on_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HUBBRIDGE_VERIFY", raising=False)
-    assert verify.should_verify(None)
-    assert not verify.should_verify(False)
-    monkeypatch.setenv("HUBBRIDGE_VERIFY", "0")
     assert not verify.should_verify(None)
     assert verify.should_verify(True)
+    monkeypatch.setenv("HUBBRIDGE_VERIFY", "1")
+    assert verify.should_verify(None)
+    assert not verify.should_verify(False)
     monkeypatch.setattr(verify.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.delenv("HUBBRIDGE_VERIFY")
-    assert not verify.should_verify(None)
-    with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
-        verify.should_verify(True)
+    for wanted in (None, True):
+        with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
+            verify.should_verify(wanted)
 
 
 def test_logits_are_not_what_the_source_returns(
