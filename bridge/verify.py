@@ -99,7 +99,11 @@ def _excused(check: StructureCheck, report: Report) -> StructureCheck:
     if check.status is not Status.FAIL:
         return check
     for note in report.not_kept:
-        if note.name == check.name and note.variant in (None, check.variant):
+        if (
+            (note.kind, note.name) == (check.check, check.name)
+            and note.variant in (None, check.variant)
+            and note.signature in (None, check.signature)
+        ):
             reason = f"the conversion names it as not kept: {note.reason}"
             return replace(check, status=Status.NOT_COMPARABLE, reason=reason)
     return check

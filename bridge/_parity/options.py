@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,8 +55,11 @@ class ParityOptions:
                 raise UsageError(f"{name} is {number}, at least 1 is needed")
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}, it can't be negative")
-        if not self.time_limit > 0:
-            raise UsageError(f"time_limit is {self.time_limit}, it must be positive")
+        if not 0 < self.time_limit <= threading.TIMEOUT_MAX:
+            raise UsageError(
+                f"time_limit is {self.time_limit}, it must be positive and at most "
+                f"{threading.TIMEOUT_MAX:.0f}"
+            )
         limits = [("rtol", self.rtol or 0.0), ("atol", self.atol)]
         for name, tolerance in self.overrides.items():
             limits += [(f"rtol of {name}", tolerance.rtol), (f"atol of {name}", tolerance.atol)]

@@ -244,6 +244,14 @@ def _routes(pair: Pair, lanes: LanePair) -> Iterator[Route]:
         *((first, seconds[0]) for first in firsts[1:]),
     ]:
         yield Route(lanes, first, second, _shared(pair, first, second))
+    covered = {name for call in seconds for name, *_ in _shared(pair, firsts[0], call)}
+    covered |= {name for call in firsts for name, *_ in _shared(pair, call, seconds[0])}
+    for first in firsts[1:]:
+        for second in seconds[1:]:  # what only further ways return
+            left = tuple(n for n in _shared(pair, first, second) if n[0] not in covered)
+            if left:
+                covered.update(name for name, *_ in left)
+                yield Route(lanes, first, second, left)
 
 
 def _shared(pair: Pair, first: Call, second: Call) -> tuple[tuple[str, str, str], ...]:

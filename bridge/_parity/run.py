@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import sys
 import tempfile
@@ -81,7 +82,7 @@ def parity(
             artifacts=artifacts,
             progress=progress or (lambda *_: None),
         )
-        run.all(structure.pairs)
+        run.all([pair for pair in structure.pairs if _can_be_fed(pair)])
     report.seconds["total"] = time.monotonic() - start
     report.verdict, report.decided_by = decide(
         report.structure, report.comparisons, report.training, require_gpu=options.require_gpu
@@ -180,8 +181,8 @@ class _Run:
                 failed_on = self._compare(pair, lanes, crew, reason)
                 if failed_on and self.options.bisect:
                     self._bisect(pair, failed_on, models)
-                if pair in self._trained and not reason:
-                    self._train(pair, lanes, crew)
+                if pair in self._trained:
+                    self._train(pair, lanes, crew, reason)
             self._describe(crew, lanes)
             for side, seconds in crew.seconds.items():
                 self.report.seconds[side] = self.report.seconds.get(side, 0.0) + seconds
@@ -231,7 +232,7 @@ class _Run:
         seconds["compare"] = seconds.get("compare", 0.0) + comparer.seconds
         return comparer.first_failure()
 
-    def _train(self, pair: Pair, lanes: Plan, crew: Crew) -> None:
+    def _train(self, pair: Pair, lanes: Plan, crew: Crew, reason: str) -> None:
         calls = [
             training_call(surface, computation)
             for surface, computation in zip(
@@ -240,8 +241,14 @@ class _Run:
         ]
         trained = TrainedPair(pair, calls[0], calls[1], self.names, self._excused(pair))
         comparer = TrainingComparer(trained, lanes, crew, self.options)
+        if reason:
+            self.report.training += comparer.listed(reason)
+            return
         self.progress(f"training {pair.reference.signature}", self._done, self._total)
-        self.report.training += comparer.run(next(self._batches(pair)))
+        first, *more = itertools.islice(self._batches(pair), 2)
+        # In a batch of one, batch norm makes zeros of features, and of all gradients before it.
+        batch = more[0] if more and more[0].name == first.name else first
+        self.report.training += comparer.run(batch)
 
     def _excused(self, pair: Pair) -> dict[str, str]:
         """Why variables can't be compared after training."""
@@ -287,6 +294,12 @@ class _Run:
     @property
     def _image_size(self) -> tuple[int, int] | None:
         return self.surfaces[0].image_size or self.surfaces[1].image_size
+
+
+def _can_be_fed(pair: Pair) -> bool:
+    """Whether both sides take the same inputs; if not, a check of the structure has failed."""
+    ours = pair.inputs.keys() == pair.reference.inputs.keys()
+    return ours and set(pair.inputs.values()) == pair.candidate.inputs.keys()
 
 
 def _draws(pair: Pair, ops: Sequence[RandomOps]) -> list[object]:

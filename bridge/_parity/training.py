@@ -95,6 +95,11 @@ class TrainingComparer:
             for entry in self._compare(pair, found[pair.first], found[pair.second], batch)
         ]
 
+    def listed(self, reason: str) -> list[Comparison]:
+        """Returns the entries that say why nothing could be trained."""
+        entries = (self._entry(lanes, "gradient", "all") for lanes in self.plan.pairs)
+        return [replace(entry, reason=reason) for entry in entries]
+
     def _compare(
         self,
         lanes: LanePair,
@@ -105,7 +110,10 @@ class TrainingComparer:
         for error in (first, second):
             if isinstance(error, RunnerError):
                 entry = self._entry(lanes, "gradient", "all")
-                yield replace(entry, status=Status.FAIL, reason=str(error))
+                # What the reference can't do, such as a gradient that no op has, need not be done.
+                excused = error is first and not error.fatal
+                status = Status.NOT_COMPARABLE if excused else Status.FAIL
+                yield replace(entry, status=status, reason=str(error))
                 return
         assert not isinstance(first, RunnerError)
         assert not isinstance(second, RunnerError)
@@ -117,13 +125,17 @@ class TrainingComparer:
         for steps in STEPS:
             befores, afters = first.variables[steps], second.variables[steps]
             for name in self.trained.names:
-                if own[name] in befores and other[name] in afters:
-                    a, b = befores[own[name]], afters[other[name]]
-                    what = f"{name} after {steps} step{'s'[: steps > 1]}"
-                    if name in self.trained.excused:
-                        reason = self.trained.excused[name]
-                        yield replace(self._entry(lanes, "variable", what), reason=reason)
-                        continue
+                what = f"{name} after {steps} step{'s'[: steps > 1]}"
+                a, b = befores.get(own[name]), afters.get(other[name])
+                if name in self.trained.excused:
+                    entry = self._entry(lanes, "variable", what)
+                    yield replace(entry, reason=self.trained.excused[name])
+                elif (a is None) != (b is None):
+                    lacks = "reference" if a is None else "candidate"
+                    entry = self._entry(lanes, "variable", what)
+                    reason = f"training of the {lacks} has no such variable"
+                    yield replace(entry, status=Status.FAIL, reason=reason)
+                elif a is not None:
                     yield self._measure(lanes, "variable", what, a, b, batch)
 
     def _gradients(

@@ -112,7 +112,7 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
             f"can't read the folder of images {folder}: {error.strerror}",
             hint="--images takes a folder of JPEG and PNG files",
         ) from error
-    photos = tuple(path for path in entries if path.suffix.lower() in _SUFFIXES)
+    photos = tuple(p for p in entries if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not photos:
         raise UsageError(
             f"there is no image in {folder}", hint="it takes .jpg, .jpeg or .png files"

@@ -7,7 +7,6 @@ An array is named `INPUT`, which gives it to every signature with such an input,
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +25,6 @@ from bridge.proto import tf_pb
 
 Array = NDArray[Any]
 
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
-
 
 class InputFile:
     """An open .npz file; arrays are read when asked for."""
@@ -45,7 +42,7 @@ class InputFile:
             raise SourceNotFoundError(f"can't open {path}: {error.strerror}") from error
         try:
             opened = np.load(self._file, allow_pickle=False)
-        except _UNREADABLE as error:
+        except Exception as error:  # zipfile and numpy raise a dozen kinds
             self._file.close()
             raise self._error(f"can't read {path} as a .npz file: {error}") from error
         if not isinstance(opened, np.lib.npyio.NpzFile):
@@ -126,8 +123,10 @@ class InputFile:
             raise self._error(f"{self._path} has no array {key!r}")
         try:
             array: Array = self._arrays[key]
-        except _UNREADABLE as error:
+        except Exception as error:  # likewise
             raise self._error(f"can't read array {key!r} of {self._path}: {error}") from error
+        if not isinstance(array, np.ndarray):
+            raise self._error(f"{key!r} of {self._path} is no array")
         is_text = array.dtype.kind in "SU"
         if is_text if part.dtype != tf_pb.DT_STRING else not is_text:
             fits = False

@@ -305,7 +305,8 @@ def _rows(options: ParityOptions, fixed: int | None) -> tuple[int, ...]:
     """Returns the sizes of batches that add up to the samples: one, then the batch size."""
     if fixed is not None:
         return (fixed,) * max(1, math.ceil(options.samples / fixed))
-    full, rest = divmod(options.samples - 1, options.batch_size)
+    # At least one batch is full: what repeats or drops rows shows in no batch of one.
+    full, rest = divmod(max(options.samples - 1, options.batch_size), options.batch_size)
     return (1, *(options.batch_size,) * full, *((rest,) if rest else ()))
 
 

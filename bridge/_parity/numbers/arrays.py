@@ -69,6 +69,11 @@ class Totals:
         self._abs, self._rel, self._plane = Magnitudes(), Magnitudes(), Plane()
         self._decades: dict[str, int] = {}
 
+    @property
+    def compared(self) -> int:
+        """How many values could be subtracted: what is NaN or infinite can't."""
+        return self._compared
+
     def floats(self, a: Array, b: Array, dtype: str) -> Found:
         """Compares floating-point or complex values.
 

@@ -136,6 +136,9 @@ class Accumulator:
         if difference is None:
             nothing = "the output has no values" if self._batches else "no inputs were run"
             return Measured(Status.NOT_COMPARABLE, nothing, limit, None)
+        if not self._totals.compared:
+            nothing = "all its values are NaN or infinite, on both sides"
+            return Measured(Status.NOT_COMPARABLE, nothing, limit, difference)
         return Measured(Status.PASS, "", limit, difference)
 
     def _add(self, a: Array, b: Array, inputs: str, batch: int, part: str = "") -> None:

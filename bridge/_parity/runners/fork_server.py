@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -80,15 +81,17 @@ class ForkServer:
         """Forks a worker.
 
         Raises:
-          OSError: the server has ended.
+          OSError: the server has ended, or the environment is too large for it.
         """
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
-        request = json.dumps({"start": {"lane": lane, "environ": dict(environ)}})
+        request = json.dumps({"start": {"lane": lane, "environ": dict(environ)}}).encode()
+        if len(request) > _LONGEST:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         theirs = [their_stdin, their_stdout, stderr.fileno()]
         try:
             with self._lock:
-                socket.send_fds(self._channel, [request.encode()], theirs)
+                socket.send_fds(self._channel, [request], theirs)
                 pid = self._answer()["pid"]
         except BaseException:
             os.close(stdin)

@@ -283,9 +283,11 @@ class RunnerProcess:
         try:
             # Appended to, so that it can be cut from outside.
             with self._stderr().open("ab") as stderr:
+                self._process = None
                 if server is not None:
-                    self._process = server.start(settings, environ, stderr)
-                else:
+                    with contextlib.suppress(OSError):  # then a process is started without it
+                        self._process = server.start(settings, environ, stderr)
+                if self._process is None:
                     self._process = subprocess.Popen(
                         [lane.python, self._script, json.dumps(settings)],
                         stdin=subprocess.PIPE,

@@ -69,7 +69,8 @@ class SavedModel:
         after = {}
         with self._tf.device(self._device):
             tensors = self._tensors(values)
-            owner = self._target(call["name"].split(".")[:-1])
+            path = call["name"].split(".") if call["kind"] == "callable" else [call["name"]]
+            owner = self._target(path[:-1])
             losses = [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
             for step in range(1, max(steps, default=1) + 1):
                 gradients = self._gradients(call, tensors)

@@ -175,6 +175,8 @@ class _Builder:
             way = self._reader.served(full, trace, known[0]) if known else None
             if known and way is not None:
                 known.append(way)
+                if ways.get(name) is known:
+                    continue
             if name not in with_modes and (way := way or self._reader.served(full, trace)):
                 ways[name] = [way]
         # A model made from a module has no `default` where the module has none.
