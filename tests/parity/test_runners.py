@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge._parity.runners import process
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, NoGpuError, RunnerError
 from bridge._parity.runners.subprocesses import environment
@@ -156,7 +157,7 @@ def test_an_interrupt_ends_the_process(make, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "_exchange", interrupt)
+    monkeypatch.setattr(process, "exchange", interrupt)
     with pytest.raises(KeyboardInterrupt):
         runner.run(OTHER, X)
     assert wait_until(lambda: not is_alive(pid))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ import numpy as np
 
 from bridge._parity.bisection.flat_graph import FlatGraph
 from bridge._parity.runners.protocol import Lane, RunnerError, Values
-from bridge._parity.runners.subprocesses import end, ending, environment
+from bridge._parity.runners.subprocesses import end, ending, environment, exchange
 from bridge._parity.surfaces.surface import SAVED_MODEL
 from bridge.dtypes import dtype_name, element_bytes
 from bridge.errors import UnsupportedError
@@ -119,30 +118,13 @@ class SideBySide:
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            end(process)
-
-        timer = threading.Timer(self._time_limit, give_up)
-        timer.daemon = True
-        timer.start()
-        line = ""
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                print(json.dumps(request), file=process.stdin, flush=True)
-                line = process.stdout.readline()
-        finally:
-            timer.cancel()
+        line, late = exchange(process, json.dumps(request), self._time_limit)
         reply = json.loads(line) if line else None
         if isinstance(reply, dict):
             raise RunnerError(" ".join(reply["error"].split())[:_LAST_WORDS])
         if reply is not None:
             return reply
-        if late.is_set():
+        if late:
             raise RunnerError(f"it took more than {self._time_limit:g} s")
         talk = (self._folder / "stderr.txt").read_text("utf-8", "replace")
         words = " ".join(talk.split())[-_LAST_WORDS:]

@@ -23,7 +23,7 @@ from bridge._parity.runners.protocol import (
     Value,
     Values,
 )
-from bridge._parity.runners.subprocesses import Process, end, ending, environment
+from bridge._parity.runners.subprocesses import Process, end, ending, environment, exchange
 from bridge._parity.runners.worker_values import TransportError, read_values, write_values
 from bridge._parity.surfaces.surface import HUB_MODULE, Call
 from bridge.model import format_tags
@@ -212,7 +212,7 @@ class RunnerProcess:
             raise self._broken[""]
         try:
             process = self._process or self._start()
-            line, late = self._exchange(process, json.dumps(request))
+            line, late = exchange(process, json.dumps(request), self._time_limit)
         except BaseException:
             # An interrupt does not reach the process by itself.
             self._discard()
@@ -237,27 +237,6 @@ class RunnerProcess:
             return f"was closed while {doing}"
         how = "gave an answer that is none" if line else ending(status)
         return f"{how} while {doing}{self._last_words()}"
-
-    def _exchange(self, process: Process, line: str) -> tuple[str, bool]:
-        """Sends a line; returns the answer, if there is one, and whether it took too long."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            end(process)
-
-        timer = threading.Timer(self._time_limit, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                print(line, file=process.stdin, flush=True)
-                return process.stdout.readline(), late.is_set()
-            return "", late.is_set()
-        finally:
-            timer.cancel()
 
     # -- the process ------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -62,6 +63,32 @@ def end(process: Process) -> int:
         # start_new_session made it the leader of a group.
         os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
+
+
+def exchange(process: Process, line: str, time_limit: float) -> tuple[str, bool]:
+    """Sends a line to a process, and ends it if it takes too long to answer.
+
+    Returns:
+      The answer, empty where there is none, and whether it took more than the seconds allowed.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        end(process)
+
+    timer = threading.Timer(time_limit, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=process.stdin, flush=True)
+            return process.stdout.readline(), late.is_set()
+        return "", late.is_set()
+    finally:
+        timer.cancel()
 
 
 def ending(status: int) -> str:
