@@ -27,7 +27,7 @@ from bridge.passes import (
 from bridge.report import Report
 from bridge.saved_model import SavedModelWriter, WriteOptions, read_saved_model
 from bridge.source import open_source, source_name
-from bridge.verify import should_verify, verify_conversion
+from bridge.verify import LOGITS, NOT_INSTALLED, is_expected, should_verify, verify_conversion
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""
@@ -104,12 +104,14 @@ def to_hub_module(
 ) -> Report:
     """Does what `bridge.to_hub_module` says, with its options as one object."""
     options = options or ToHubModuleOptions()
+    not_verified = ""
     if options.images.logits:
         if options.verify:
             raise UsageError(
                 "--verify does not go with --logits, which lets `default` return something else",
                 hint="compare another signature with hubbridge parity",
             )
+        not_verified = LOGITS if is_expected(options.verify) else ""
         options = replace(options, verify=False)
     release = load_release(options.tf)
 
@@ -122,7 +124,9 @@ def to_hub_module(
         write_options = HubWriteOptions(release, link=options.link, progress=done)
         return model, HubModuleWriter(model, write_options, report)
 
-    return _convert(source, dest, options, "to-hub-module", build, progress, verify_progress)
+    return _convert(
+        source, dest, options, "to-hub-module", build, progress, verify_progress, not_verified
+    )
 
 
 def _convert(
@@ -133,14 +137,18 @@ def _convert(
     build: Callable[[Path, Report, Done | None], tuple[Model, Writer]],
     progress: Progress | None,
     verify_progress: VerifyProgress | None,
+    not_verified: str = "",
 ) -> Report:
     started = time.monotonic()
     destination = _destination(dest)
     verify = not options.dry_run and should_verify(options.verify)
+    if not verify and is_expected(options.verify):
+        not_verified = NOT_INSTALLED
     report = Report(
         source=source_name(source),
         destination=None if options.dry_run else os.fspath(dest),
         direction=direction,
+        not_verified="" if options.dry_run else not_verified,
     )
     total = 0
 
@@ -157,7 +165,7 @@ def _convert(
             {v.name: TensorSource(v.dtype, v.shape, v.data) for v in model.variables.values()}
         )
         if not options.dry_run:
-            with _staging(destination, options.overwrite, directory) as staging:
+            with staging_directory(destination, options.overwrite, directory) as staging:
                 writer.write(staging)
                 report.seconds = time.monotonic() - started
                 if verify:
@@ -211,7 +219,7 @@ def _check_apart(source: Path, destination: Path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(destination: Path, overwrite: bool, source: Path) -> Iterator[Path]:
+def staging_directory(destination: Path, overwrite: bool, source: Path) -> Iterator[Path]:
     """Yields a directory beside DEST, which becomes DEST if all goes well."""
     parent = destination.absolute().parent
     try:

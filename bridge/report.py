@@ -147,7 +147,8 @@ class Report:
       not_kept: each thing of the source that the result does not have.
       remarks: what behaves otherwise than one may expect.
       seconds: wall time of the conversion.
-      verification: how the result compares with its source; None where that was not asked for.
+      verification: how the result compares with its source; None where that was not verified.
+      not_verified: why it was not, where nobody turned verification off; else empty.
     """
 
     source: str
@@ -164,6 +165,7 @@ class Report:
     remarks: list[Note] = field(default_factory=list)
     seconds: float = 0.0
     verification: Verification | None = None
+    not_verified: str = ""
 
     def drop(self, kind: str, name: str, reason: str, where: Where | None = None) -> None:
         """Records a thing of the source that the result does not have."""

@@ -98,7 +98,10 @@ def check_tree(root: Path) -> None:
     for directory, subdirectories, files in os.walk(root, onerror=fail):
         for name in subdirectories + files:
             path = Path(directory, name)
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except OSError as error:  # of a directory that may be listed, but not entered
+                raise SourceNotFoundError(f"{path} can't be read: {error.strerror}") from error
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 raise UnsafeError(
                     "a model may hold plain files and directories only, this is a link or a "

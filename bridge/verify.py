@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,24 +17,36 @@ if TYPE_CHECKING:
     from bridge._parity.results import ParityReport, StructureCheck
 
 SWITCH = "HUBBRIDGE_VERIFY"
-"""Environment variable: `1` turns verification on where nobody says otherwise."""
+"""Environment variable: `0` turns verification off where nobody says otherwise, `1` demands it."""
+
+LOGITS = "with --logits, the signature `default` returns something else than the source's"
+NOT_INSTALLED = "it needs TensorFlow, which pip install 'hubbridge[parity]' installs"
 
 SAMPLES = 2
 """How many generated inputs of each kind a signature is run with."""
 
 
 def should_verify(verify: bool | None) -> bool:
-    """Whether to verify: as asked for, else as the environment says.
+    """Whether to verify: as asked for, else as the environment says, else where TensorFlow is.
 
     Raises:
       MissingExtraError: it is asked for, and TensorFlow is not installed.
     """
-    wanted = os.environ.get(SWITCH) == "1" if verify is None else verify
-    if wanted and importlib.util.find_spec("tensorflow") is None:
+    is_installed = importlib.util.find_spec("tensorflow") is not None
+    switch = os.environ.get(SWITCH)
+    if verify is None and switch not in ("0", "1"):
+        return is_installed
+    wanted = switch == "1" if verify is None else verify
+    if wanted and not is_installed:
         raise MissingExtraError(
             "verification needs TensorFlow", hint="pip install 'hubbridge[parity]'"
         )
     return wanted
+
+
+def is_expected(verify: bool | None) -> bool:
+    """Whether a result that is not verified must say so: nobody turned verification off."""
+    return verify is None and os.environ.get(SWITCH) != "0"
 
 
 def verify_conversion(
@@ -73,7 +85,7 @@ def verify_conversion(
         ) from error
     found.reference = replace(found.reference, path=report.source)
     found.candidate = replace(found.candidate, path=str(destination))
-    found.structure = [_excused(check, report) for check in found.structure]
+    found.structure = _with_excuses(found.structure, report, source)
     found.verdict, found.decided_by = decide(found.structure, found.comparisons, found.training)
     report.verification = Verification(
         verdict=found.verdict.value,
@@ -92,21 +104,77 @@ def verify_conversion(
         )
 
 
-def _excused(check: StructureCheck, report: Report) -> StructureCheck:
-    """A thing that the conversion names as not kept is not compared."""
+def _with_excuses(
+    checks: Sequence[StructureCheck], report: Report, source: Path
+) -> list[StructureCheck]:
+    """Returns the checks; what the conversion names as not kept is not compared."""
     from bridge._parity.results import Status
 
-    if check.status is not Status.FAIL:
+    if all(check.status is not Status.FAIL for check in checks):
+        return list(checks)
+    updated = _updated_by_notes(report, source)
+    return [
+        _excused(check, report, updated) if check.status is Status.FAIL else check
+        for check in checks
+    ]
+
+
+def _excused(
+    check: StructureCheck, report: Report, updated: Mapping[tuple[str, str], str]
+) -> StructureCheck:
+    reasons = [
+        note.reason
+        for note in report.not_kept
+        if (note.kind, note.name) == (check.check, check.name)
+        and note.variant in (None, check.variant)
+        and note.signature in (None, check.signature)
+    ]
+    if check.check == "regularization_loss":
+        reasons = _reasons_for_losses(check, report)
+    elif check.check == "update_op" and check.candidate == "not updated":
+        reason = updated.get((check.variant or "", check.name))
+        reasons = [reason] if reason is not None else []
+    if not reasons:
         return check
-    for note in report.not_kept:
-        if (
-            (note.kind, note.name) == (check.check, check.name)
-            and note.variant in (None, check.variant)
-            and note.signature in (None, check.signature)
-        ):
-            reason = f"the conversion names it as not kept: {note.reason}"
-            return replace(check, status=Status.NOT_COMPARABLE, reason=reason)
-    return check
+    reason = f"the conversion names it as not kept: {reasons[0]}"
+    return replace(check, status=type(check.status).NOT_COMPARABLE, reason=reason)
+
+
+def _reasons_for_losses(check: StructureCheck, report: Report) -> list[str]:
+    """Returns why losses are not kept, if they are as many as the counts differ by."""
+    reasons = [
+        note.reason
+        for note in report.not_kept
+        if note.kind == check.check and note.variant in (None, check.variant)
+    ]
+    lost = int(check.reference) - int(check.candidate)
+    return reasons if lost == len(reasons) else []
+
+
+def _updated_by_notes(report: Report, source: Path) -> dict[tuple[str, str], str]:
+    """Returns why variables are not updated: those that only update ops write which are not kept.
+
+    Returns:
+      The reasons, by variant and variable.
+    """
+    notes = {
+        (note.variant or "", note.name): note.reason
+        for note in report.not_kept
+        if note.kind == "update_op"
+    }
+    if not notes:
+        return {}
+    from bridge._parity.surfaces.hub_module import variables_by_update_op
+
+    result: dict[tuple[str, str], str] = {}
+    kept: set[tuple[str, str]] = set()
+    for (variant, name), variables in variables_by_update_op(source).items():
+        for variable in variables:
+            if (variant, name) in notes:
+                result[variant, variable] = notes[variant, name]
+            else:
+                kept.add((variant, variable))
+    return {key: reason for key, reason in result.items() if key not in kept}
 
 
 def _keep(found: ParityReport, destination: Path) -> Path:

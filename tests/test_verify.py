@@ -11,10 +11,15 @@ import pytest
 
 import bridge
 from bridge import verify
+from bridge._parity.results import Status, StructureCheck
+from bridge._parity.surfaces.hub_module import variables_by_update_op
 from bridge.cli import main
+from bridge.errors import Where
 from bridge.hub_module.writer import HubModuleWriter
+from bridge.report import Report
 from bridge.saved_model.writer import SavedModelWriter
 from tests.parity.models import scale_weight
+from tests.saved_model.images import image_model
 
 pytestmark = pytest.mark.tf2
 
@@ -71,21 +76,102 @@ def spoil(monkeypatch: pytest.MonkeyPatch, writer: Any, suffix: str) -> None:
     monkeypatch.setattr(writer, "write", wrong)
 
 
-def test_verification_is_on_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verification_is_on_where_tensorflow_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HUBBRIDGE_VERIFY", raising=False)
-    assert not verify.should_verify(None)
-    assert verify.should_verify(True)
-    monkeypatch.setenv("HUBBRIDGE_VERIFY", "1")
     assert verify.should_verify(None)
     assert not verify.should_verify(False)
+    monkeypatch.setenv("HUBBRIDGE_VERIFY", "0")
+    assert not verify.should_verify(None)
+    assert verify.should_verify(True)
     monkeypatch.setattr(verify.importlib.util, "find_spec", lambda _: None)
-    for wanted in (None, True):
-        with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
-            verify.should_verify(wanted)
+    assert not verify.should_verify(None)
+    monkeypatch.delenv("HUBBRIDGE_VERIFY")
+    assert not verify.should_verify(None)
+    with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
+        verify.should_verify(True)
+    monkeypatch.setenv("HUBBRIDGE_VERIFY", "1")
+    assert not verify.should_verify(False)
+    with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
+        verify.should_verify(None)
+
+
+def test_what_could_not_be_verified_says_so(
+    module_dir: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(verify.importlib.util, "find_spec", lambda _: None)
+    module = module_dir("rnn")
+    assert bridge.to_saved_model(module, tmp_path / "off").not_verified == ""
+    monkeypatch.delenv("HUBBRIDGE_VERIFY")
+    report = bridge.to_saved_model(module, tmp_path / "rnn")
+    assert report.verification is None
+    assert "hubbridge[parity]" in report.not_verified
+    assert bridge.to_saved_model(module, tmp_path / "x", verify=False).not_verified == ""
+    assert bridge.to_saved_model(module, tmp_path / "y", dry_run=True).not_verified == ""
+    assert main(["to-saved-model", str(module), str(tmp_path / "again")]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not verified" in said
+    assert "pip install 'hubbridge[parity]'" in said
+
+
+def test_by_default_a_conversion_is_verified(
+    module_dir: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUBBRIDGE_VERIFY")
+    report = bridge.to_saved_model(module_dir("no_variables"), tmp_path / "out")
+    assert report.verification is not None
+    assert report.verification.compared > 0
+    assert report.not_verified == ""
 
 
 def test_logits_are_not_what_the_source_returns(
-    module_dir: Callable[[str], Path], tmp_path: Path
+    module_dir: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(bridge.UsageError, match="--logits"):
         bridge.to_hub_module(module_dir("rnn"), tmp_path / "x", logits=True, verify=True)
+    classifier = image_model().write(tmp_path / "classifier")
+    monkeypatch.delenv("HUBBRIDGE_VERIFY")
+    report = bridge.to_hub_module(classifier, tmp_path / "logits", logits=True)
+    assert report.verification is None
+    assert "--logits" in report.not_verified
+
+
+# -- what the conversion names as not kept ---------------------------------------------------------
+
+
+def losses(reference: int, candidate: int, variant: str = "{train}") -> StructureCheck:
+    texts = str(reference), str(candidate)
+    return StructureCheck(
+        "regularization_loss", "count", Status.FAIL, *texts, reason="they differ", variant=variant
+    )
+
+
+def test_only_the_losses_that_are_named_are_excused() -> None:
+    report = Report("source", "dest", "to-saved-model")
+    place = Where(variant="{train}")
+    report.drop("regularization_loss", "loss_2", "it depends on the input 'x'", place)
+    (excused,) = verify._with_excuses([losses(3, 2)], report, Path("source"))
+    assert excused.status is Status.NOT_COMPARABLE
+    assert "it depends on the input 'x'" in excused.reason
+    for other in (losses(3, 1), losses(2, 3), losses(3, 2, "{}")):
+        assert verify._with_excuses([other], report, Path("source")) == [other]
+
+
+def test_only_the_updates_of_named_ops_are_excused(module_dir: Callable[[str], Path]) -> None:
+    module = module_dir("toy_image_resource")
+    ops = variables_by_update_op(module)
+    (mean,) = (name for (_, name), found in ops.items() if found == {"Toy/bn1/moving_mean"})
+    report = Report("source", "dest", "to-saved-model")
+    report.drop("update_op", mean, "no call runs it", Where(variant="{train}"))
+    checks = [
+        StructureCheck(
+            "update_op", name, Status.FAIL, "updated", "not updated", "lost", variant="{train}"
+        )
+        for name in ("Toy/bn1/moving_mean", "Toy/bn1/moving_variance")
+    ]
+    first, second = verify._with_excuses(checks, report, module)
+    assert first.status is Status.NOT_COMPARABLE
+    assert "no call runs it" in first.reason
+    assert second == checks[1]

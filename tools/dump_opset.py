@@ -37,7 +37,7 @@ def registered_ops():
     import tensorflow as tf
     from tensorflow.core.framework import op_def_pb2
 
-    if tf.__version__.startswith("1."):
+    if tf.__version__.startswith(("1.", "2.0.", "2.1.")):
         from tensorflow.python import pywrap_tensorflow as c_api
     else:
         from tensorflow.python.client import pywrap_tf_session as c_api

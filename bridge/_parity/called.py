@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge._parity.surfaces.surface import Call
+from bridge._parity.surfaces.templates import paths_of
 from bridge.errors import MalformedError, Where
 from bridge.proto import tf_pb
 from bridge.saved_model.object_tree import ObjectTree
@@ -64,6 +65,26 @@ class CalledFunctions:
             if all(given.get(key, value) == value for key, value in trace.values.items())
             and sum(not leaf.is_fixed for leaf in trace.inputs) == count
         ] or traces
+
+    def results(self, trace: Trace, path: tuple[str | int, ...]) -> list[int]:
+        """Returns the positions of the function's results that lie at a path in what it returns.
+
+        Args:
+          trace: of the function.
+          path: as `Call.outputs` has it.
+
+        Returns:
+          The positions; all where nothing lies there.
+        """
+        paths = paths_of(self.concrete[trace.function], trace, self._where)
+        found: list[int] = []
+        position = 0
+        for leaf in trace.outputs:
+            end = position + len(leaf.endpoint.components)
+            if paths[leaf.key] == path:
+                found += range(position, end)
+            position = end
+        return found or list(range(position))
 
     def _number(self, call: Call) -> int:
         steps = ["signatures", call.name] if call.kind == "signature" else call.name.split(".")

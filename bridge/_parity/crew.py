@@ -17,9 +17,9 @@ from bridge._parity.runners.protocol import (
     NoGpuError,
     RunnerError,
     TrainResult,
-    Value,
     Values,
 )
+from bridge._parity.runners.segments import Results
 from bridge._parity.surfaces.surface import Call
 
 T = TypeVar("T")
@@ -81,9 +81,31 @@ class Crew:
             if lane.device == GPU and isinstance(self._hello[lane].result(), NoGpuError)
         }
 
-    def run(self, lane: Lane, call: Call, inputs: Values) -> Future[dict[str, Value] | RunnerError]:
-        """Lets a lane compute a signature."""
-        return self._submit(lane, lambda: self._runners[lane].run(call, inputs))
+    def run(
+        self,
+        lane: Lane,
+        call: Call,
+        inputs: Values,
+        known: Future[Results | RunnerError] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Future[Results | RunnerError]:
+        """Lets a lane compute a signature.
+
+        Args:
+          lane: what computes it.
+          call: the signature.
+          inputs: what it is fed.
+          known: a request that was made before; the lane waits for it, and outputs that are the
+            same as its become the same objects.
+          names: by names of outputs, those of `known` that they may be the same as.
+        """
+
+        def run() -> Results | RunnerError:
+            found = known.result() if known is not None else None
+            other = found if isinstance(found, Results) else None
+            return self._timed(lane, lambda: self._runners[lane].run(call, inputs, other, names))
+
+        return self._threads[lane].submit(run)
 
     def train(
         self, lane: Lane, call: Call, inputs: Values, steps: Sequence[int], rate: float
@@ -91,18 +113,22 @@ class Crew:
         """Lets a lane train."""
         return self._submit(lane, lambda: self._runners[lane].train(call, inputs, steps, rate))
 
-    def _submit(self, lane: Lane, work: Callable[[], T]) -> Future[T | RunnerError]:
-        def timed() -> T | RunnerError:
-            start = time.monotonic()
-            try:
-                return work()
-            except RunnerError as error:
-                return error
-            finally:
-                spent = time.monotonic() - start
-                self.seconds[lane.side] = self.seconds.get(lane.side, 0.0) + spent
+    def losses(self, lane: Lane, call: Call) -> Future[list[float] | RunnerError]:
+        """Lets a lane compute the regularization losses of what a call belongs to."""
+        return self._submit(lane, lambda: self._runners[lane].losses(call))
 
-        return self._threads[lane].submit(timed)
+    def _submit(self, lane: Lane, work: Callable[[], T]) -> Future[T | RunnerError]:
+        return self._threads[lane].submit(self._timed, lane, work)
+
+    def _timed(self, lane: Lane, work: Callable[[], T]) -> T | RunnerError:
+        start = time.monotonic()
+        try:
+            return work()
+        except RunnerError as error:
+            return error
+        finally:
+            spent = time.monotonic() - start
+            self.seconds[lane.side] = self.seconds.get(lane.side, 0.0) + spent
 
     def __enter__(self) -> Crew:
         return self

@@ -67,9 +67,14 @@ class ParityOptions:
             if not (math.isfinite(limit) and limit >= 0):
                 raise UsageError(f"{name} is {limit}, a number that is not negative is needed")
         if self.images is not None and not self.images.is_dir():
-            raise SourceNotFoundError(f"{self.images} is no directory of photos")
+            raise SourceNotFoundError(
+                f"there is no directory {self.images}",
+                hint="images are a directory of JPEG and PNG files",
+            )
         if self.inputs is not None and not self.inputs.is_file():
-            raise SourceNotFoundError(f"{self.inputs} is no file of inputs")
+            raise SourceNotFoundError(
+                f"there is no file {self.inputs}", hint="inputs are arrays that np.savez wrote"
+            )
 
 
 def optional_path(path: str | os.PathLike[str] | None) -> Path | None:

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bridge._parity.crew import Crew
 from bridge._parity.feed.inputs import Batch
-from bridge._parity.lanes import REFERENCE, LanePair, Plan
+from bridge._parity.lanes import REFERENCE, Plan
 from bridge._parity.numbers.measure import Accumulator, Measured
 from bridge._parity.options import ParityOptions
 from bridge._parity.results import Comparison, Status
-from bridge._parity.rule import Tolerance, tolerance_for
+from bridge._parity.routes import Route, routes
+from bridge._parity.rule import Breach, Tolerance, proves_nothing, tolerance_for, unsteady
 from bridge._parity.runners.protocol import Lane, RunnerError, Value, Values
+from bridge._parity.runners.segments import Results
 from bridge._parity.surfaces.surface import Call, Pair
 from bridge.model import format_tags
 
 CLASSIFICATION = "image_classification"
 """The common signature whose output holds a score for each class."""
 
-NOISE_BATCHES = 4
-"""How many batches of a signature tell how far the reference is from itself."""
+NOISE_BATCHES = 2
+"""How many batches of a signature tell how far the reference is from itself: one and a full one.
 
-Outputs = dict[str, Value] | RunnerError
+Each further batch that fails does so too."""
+
+PHOTOS = "photos"
+"""Name of the set of photos."""
+
+MAIN = "default"
+"""The output that a module's users look at first, where there is one of that name."""
+
+Outputs = Results | RunnerError
 Key = tuple[Lane, int]
 """A lane, and the id of a Call of the pair."""
 
 Asked = dict[Key, Future[Outputs]]
 
 
-@dataclass(frozen=True)
-class Route:
-    """A signature in two lanes, each called in one way.
-
-    Attributes:
-      lanes: where it is computed.
-      first: how the first lane is called.
-      second: how the second is.
-      outputs: what is compared: name in reports, name in the first call, name in the second.
-    """
-
-    lanes: LanePair
-    first: Call
-    second: Call
-    outputs: tuple[tuple[str, str, str], ...]
-
-
 @dataclass
 class _Tally:
-    """What was seen of one output on one route; the names are those of `Route.outputs`."""
+    """What was seen of one output on one route; the names are those of `Route.outputs`.
+
+    Attributes:
+      batches: how many were compared.
+      failure: why no batch can pass any more; empty where there is no such reason.
+      refused: how many batches the reference refused.
+      refusal: what it said first.
+      unsteady: how many failed, and proved nothing because the reference differs from itself.
+      noise: how it does, where it does so most.
+      failed_on: the first batch that failed.
+    """
 
     route: Route
     names: tuple[str, str, str]
@@ -58,8 +62,24 @@ class _Tally:
     accumulator: Accumulator
     batches: int = 0
     failure: str = ""
-    unusable: str = ""
+    refused: int = 0
+    refusal: str = ""
+    unsteady: int = 0
+    noise: Breach | None = None
     failed_on: Batch | None = None
+
+    def aside(self) -> str:
+        """Says why batches could not be compared, and how many where others could."""
+        reasons = []
+        total = self.batches + self.refused + self.unsteady
+        for count, reason in (
+            (self.refused, self.refusal),
+            (self.unsteady, unsteady(self.noise) if self.noise else ""),
+        ):
+            if count:
+                how_many = f"{count} of {total} batches could not be compared: "
+                reasons.append(f"{how_many}{reason}" if count < total else reason)
+        return "; ".join(reasons)
 
 
 @dataclass
@@ -71,7 +91,8 @@ class OutputComparer:
       plan: the lanes.
       crew: runs them.
       options: the tolerances.
-      not_comparable: why nothing can be compared, where random ops act that nothing pins.
+      not_comparable: why outputs can't be compared, by their names in the reference: random ops
+        act on them that nothing pins.
       seconds: what comparing took.
     """
 
@@ -79,12 +100,14 @@ class OutputComparer:
     plan: Plan
     crew: Crew
     options: ParityOptions
-    not_comparable: str = ""
+    not_comparable: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._main = self.pair.reference.calls[0]
-        self.routes = [route for lanes in self.plan.pairs for route in _routes(self.pair, lanes)]
+        self.routes = [route for lanes in self.plan.pairs for route in routes(self.pair, lanes)]
+        outputs = self.pair.outputs
+        self._shown = {MAIN} if MAIN in outputs else set(outputs)
         self._tallies = [
             self._tally(route, names) for route in self.routes for names in route.outputs
         ]
@@ -92,7 +115,7 @@ class OutputComparer:
 
     def run(self, batches: Iterator[Batch]) -> list[Comparison]:
         """Runs all batches in all lanes; returns an entry for each output of each route."""
-        if self.not_comparable:
+        if all(tally.names[0] in self.not_comparable for tally in self._tallies):
             return [self._entry(tally) for tally in self._tallies]
         waiting: tuple[Batch, Asked] | None = None
         for number, batch in enumerate(batches):
@@ -124,66 +147,137 @@ class OutputComparer:
     def _ask(self, batch: Batch, *, with_noise: bool) -> Asked:
         asked: Asked = {}
         for route in self.routes:
-            for lane, call in (
-                (route.lanes.first, route.first),
-                (route.lanes.second, route.second),
-            ):
-                key = lane, id(call)
-                if key not in asked:
-                    asked[key] = self.crew.run(lane, call, values_for(self.pair, batch, lane))
+            self._run(asked, batch, route.lanes.first, route.first)
+            self._run(asked, batch, route.lanes.second, route.second)
         if with_noise:
-            for lane, again in self.plan.again.items():
-                asked[again, id(self._main)] = self.crew.run(
-                    again, self._main, values_for(self.pair, batch, lane)
-                )
+            for again in self.plan.again.values():
+                self._run(asked, batch, again, self._main)
         return asked
+
+    def _run(self, asked: Asked, batch: Batch, lane: Lane, call: Call) -> Future[Outputs]:
+        """Lets a lane compute a batch, if that was not asked of it yet."""
+        key = lane, id(call)
+        if key not in asked:
+            # What the first lane of all returned needs no way here a second time.
+            known = next(iter(asked.values()), None)
+            own, first = self._names(lane), self._names(self.routes[0].lanes.first)
+            asked[key] = self.crew.run(
+                lane,
+                call,
+                values_for(self.pair, batch, lane),
+                known,
+                {own[name]: first[name] for name in self.pair.outputs},
+            )
+        return asked[key]
+
+    def _names(self, lane: Lane) -> Mapping[str, str]:
+        """What a side calls each output of the reference."""
+        outputs = self.pair.outputs
+        return {n: n for n in outputs} if lane.side == REFERENCE else outputs
 
     # -- comparing --------------------------------------------------------------------------------
 
     def _compare(self, batch: Batch, asked: Asked) -> None:
-        found = {key: future.result() for key, future in asked.items()}
+        for future in asked.values():
+            future.result()
         start = time.monotonic()
+        self._note_noise(batch, asked)
         for tally in self._tallies:
-            route = tally.route
-            first = found[route.lanes.first, id(route.first)]
-            second = found[route.lanes.second, id(route.second)]
-            self._compare_output(batch, first, second, tally)
-        self._compare_noise(batch, found)
+            if tally.names[0] not in self.not_comparable:
+                self._compare_output(batch, asked, tally)
         self.seconds += time.monotonic() - start
 
-    def _compare_output(self, batch: Batch, first: Outputs, second: Outputs, tally: _Tally) -> None:
+    def _compare_output(self, batch: Batch, asked: Asked, tally: _Tally) -> None:
         _, name, other = tally.names
+        route = tally.route
+        first = asked[route.lanes.first, id(route.first)].result()
+        second = asked[route.lanes.second, id(route.second)].result()
         if isinstance(first, RunnerError):
             if first.fatal:
                 tally.failure = tally.failure or str(first)
             else:
                 # What the reference refuses, the candidate need not compute.
-                tally.unusable = tally.unusable or str(first)
+                tally.refused += 1
+                tally.refusal = tally.refusal or str(first)
         elif isinstance(second, RunnerError):
             tally.failure = tally.failure or str(second)
         elif name not in first or other not in second:
             side, key = ("reference", name) if name not in first else ("candidate", other)
             tally.failure = tally.failure or f"the {side} returned no output {key!r}"
         else:
-            tally.accumulator.add(first[name], second[other], batch.name, batch.index)
-            tally.batches += 1
+            self._measure(batch, asked, tally, first[name], second[other])
         if tally.failed_on is None and (tally.failure or tally.accumulator.failed):
             tally.failed_on = batch
 
-    def _compare_noise(self, batch: Batch, found: Mapping[Key, Outputs]) -> None:
+    def _measure(
+        self, batch: Batch, asked: Asked, tally: _Tally, first: Value, second: Value
+    ) -> None:
+        """Adds the values of a batch, unless they prove nothing."""
+        # What failed before fails whatever comes of this batch, and what is the same can't fail.
+        may_fail = not tally.accumulator.failed and first is not second
+        before = copy.deepcopy(tally.accumulator) if may_fail else None
+        photos = len(batch.files) if batch.name == PHOTOS and tally.names[0] in self._shown else 0
+        breach = tally.accumulator.add(first, second, batch.name, batch.index, photos=photos)
+        if breach and before is not None:
+            noise = self._noise_of(batch, asked, tally)
+            if noise and proves_nothing(breach, noise):
+                tally.accumulator = before
+                tally.unsteady += 1
+                if tally.noise is None or noise.rank > tally.noise.rank:
+                    tally.noise = noise
+                return
+        tally.batches += 1
+
+    # -- noise ------------------------------------------------------------------------------------
+
+    def _note_noise(self, batch: Batch, asked: Asked) -> None:
+        """Compares the reference with itself where it was run again."""
         for lane, again in self.plan.again.items():
-            main = id(self._main)
-            first, second = found[lane, main], found.get((again, main))
-            if second is None or isinstance(first, RunnerError) or isinstance(second, RunnerError):
-                continue
-            for name in first.keys() & second.keys():
-                key = lane.device, name
-                if key not in self._noise:
-                    tolerance = tolerance_for(
-                        self.options, self.pair.reference.signature, name, across=False
-                    )
-                    self._noise[key] = Accumulator(tolerance)
-                self._noise[key].add(first[name], second[name], batch.name, batch.index)
+            if (again, id(self._main)) in asked:
+                self._again(batch, asked, lane, self._main)
+
+    def _again(self, batch: Batch, asked: Asked, lane: Lane, call: Call) -> None:
+        """Adds how far the outputs of a call are from those of the same call, run again."""
+        first = asked[lane, id(call)].result()
+        second = asked[self.plan.again[lane], id(call)].result()
+        if isinstance(first, RunnerError) or isinstance(second, RunnerError):
+            return
+        signature = self.pair.reference.signature
+        for name in first.keys() & second.keys():
+            key = lane.device, name
+            if key not in self._noise:
+                tolerance = tolerance_for(self.options, signature, name, across=False)
+                self._noise[key] = Accumulator(tolerance)
+            self._noise[key].add(first[name], second[name], batch.name, batch.index)
+
+    def _noise_of(self, batch: Batch, asked: Asked, tally: _Tally) -> Breach | None:
+        """How the reference breaks the rule against itself, in one output of one batch."""
+        route, name = tally.route, tally.names[1]
+        wanted = route.lanes.first
+        # TensorFlow 1.x is not run again; how steady a model is, today's tells as well.
+        lane = next(
+            (
+                one
+                for one in self.plan.again
+                if (one.side, one.device) == (wanted.side, wanted.device)
+            ),
+            None,
+        )
+        if lane is None or (lane, id(route.first)) not in asked:
+            return None
+        again = self.plan.again[lane]
+        was_run = (again, id(route.first)) in asked
+        second = self._run(asked, batch, again, route.first).result()
+        if not was_run:
+            self._again(batch, asked, lane, route.first)
+        first = asked[lane, id(route.first)].result()
+        if isinstance(first, RunnerError) or isinstance(second, RunnerError):
+            return None
+        if name not in first or name not in second:
+            return None
+        return Accumulator(tally.tolerance).add(first[name], second[name], batch.name, batch.index)
+
+    # -- results ----------------------------------------------------------------------------------
 
     def _entry(self, tally: _Tally) -> Comparison:
         route, names = tally.route, tally.names
@@ -201,17 +295,18 @@ class OutputComparer:
             through=(route.first.label, route.second.label),
             tolerance=(tally.tolerance.rtol, tally.tolerance.atol),
         )
+        aside = tally.aside()
         if tally.failure:
-            return replace(entry, status=Status.FAIL, reason=tally.failure)
-        if self.not_comparable:
-            return replace(entry, reason=self.not_comparable)
+            return replace(entry, status=Status.FAIL, reason=_joined(tally.failure, aside))
+        if names[0] in self.not_comparable:
+            return replace(entry, reason=self.not_comparable[names[0]])
         measured = tally.accumulator.result()
         noise = self._noise.get((lanes.first.device, names[1]))
         of_reference = lanes.first.side == REFERENCE
         return replace(
             entry,
             status=measured.status,
-            reason=tally.unusable if tally.unusable and not tally.batches else measured.reason,
+            reason=_joined(measured.reason if tally.batches or not aside else "", aside),
             limit=measured.limit,
             difference=measured.difference,
             noise=_max_abs(noise.result()) if noise and of_reference else None,
@@ -229,35 +324,5 @@ def _max_abs(measured: Measured) -> float | None:
     return measured.difference.max_abs if measured.difference else None
 
 
-def _routes(pair: Pair, lanes: LanePair) -> Iterator[Route]:
-    """Yields each way to call one side, beside the main way to call the other."""
-    if lanes.first.side == lanes.second.side:
-        of_reference = lanes.first.side == REFERENCE
-        names = {name: name if of_reference else pair.outputs[name] for name in pair.outputs}
-        for call in (pair.reference if of_reference else pair.candidate).calls:
-            same = ((name, own, own) for name, own in names.items() if own in call.outputs)
-            yield Route(lanes, call, call, tuple(same))
-        return
-    firsts, seconds = pair.reference.calls, pair.candidate.calls
-    for first, second in [
-        *((firsts[0], second) for second in seconds),
-        *((first, seconds[0]) for first in firsts[1:]),
-    ]:
-        yield Route(lanes, first, second, _shared(pair, first, second))
-    covered = {name for call in seconds for name, *_ in _shared(pair, firsts[0], call)}
-    covered |= {name for call in firsts for name, *_ in _shared(pair, call, seconds[0])}
-    for first in firsts[1:]:
-        for second in seconds[1:]:  # what only further ways return
-            left = tuple(n for n in _shared(pair, first, second) if n[0] not in covered)
-            if left:
-                covered.update(name for name, *_ in left)
-                yield Route(lanes, first, second, left)
-
-
-def _shared(pair: Pair, first: Call, second: Call) -> tuple[tuple[str, str, str], ...]:
-    """The outputs that two calls both return."""
-    return tuple(
-        (name, name, pair.outputs[name])
-        for name in first.outputs
-        if pair.outputs.get(name) in second.outputs
-    )
+def _joined(*reasons: str) -> str:
+    return "; ".join(reason for reason in reasons if reason)

@@ -30,7 +30,7 @@ class Verdict(str, enum.Enum):
     PASS = "pass"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    """Nothing could be compared."""
+    """Nothing failed, and nothing of a signature, or of all, could be compared."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ class StructureCheck:
     Attributes:
       check: what was looked at: `variant`, `signature`, `input`, `output`, `variable`,
         `trainable`, `regularization_loss`, `update_op`, `asset`, `table`, `attachment`,
-        `image_size`.
+        `image_size`, `callable`.
       name: its name.
-      status: pass or fail.
+      status: pass or fail; not comparable where a conversion names it as not kept, and of a
+        callable that a module can't have.
       reference: what the reference has, as text.
       candidate: what the candidate has.
       reason: why it failed, one sentence; empty where it passed.
@@ -120,6 +121,25 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class PhotoRow:
+    """A photo on which an output differs.
+
+    Attributes:
+      batch: index of the batch within the set of photos.
+      row: of the batch.
+      max_abs: the largest |a - b| of the values that belong to the photo; infinite where NaN or
+        Inf stands on one side only.
+      top1: the best class of the reference and that of the candidate; None where the output is no
+        matrix of scores.
+    """
+
+    batch: int
+    row: int
+    max_abs: float
+    top1: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Difference:
     """How far apart two outputs are, over all batches.
 
@@ -142,6 +162,8 @@ class Difference:
       headroom: tolerance / max_abs; infinite where the outputs are equal.
       histogram: counts of |a - b| / max|a| by decade: key `-7` is [1e-7, 1e-6), `0` is [1, 10);
         `equal` is for zero, `inf` for what is infinite.
+      photos: of a main output, the few photos that it differs most on, the farthest first; none
+        where it is equal on all, or has no row for each photo.
     """
 
     values: int = 0
@@ -166,6 +188,7 @@ class Difference:
     histogram: dict[str, int] = field(default_factory=dict)
     magnitudes: tuple[tuple[float, float, int], ...] = ()
     """(log10|a|, log10|a - b|, count) of a coarse two-dimensional histogram, for the report."""
+    photos: tuple[PhotoRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,7 +206,8 @@ class Comparison:
       output: name of the output, or of the variable.
       status: what became of it.
       through: how each side was called, such as `__call__` or `serving_default`.
-      reason: why it failed or was not compared, one sentence.
+      reason: why it failed or was not compared, one sentence; also which batches could not be
+        compared, where others were.
       tolerance: the rtol and atol that applied.
       limit: the absolute difference that they allow for the batch that decided.
       difference: the numbers; None where nothing was compared.

@@ -7,6 +7,7 @@ of the output in one batch of inputs. Integers, booleans and strings must be equ
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ GRADIENT_FACTOR = 10
 SMALL_GRADIENT = 1e-2
 """The part of the largest gradient of a model below which none is compared more closely."""
 
+NOISE_FACTOR = 100
+"""How many times as far off as the reference is from itself what noise explains may be."""
+
 RULE = (
     "an output passes when NaN and Inf stand in the same places on both sides and, elsewhere, "
     "max|a-b| ≤ atol + rtol · max|a|, a being the reference; integers, booleans and strings must "
@@ -52,6 +56,69 @@ class Tolerance:
     def limit(self, largest: float) -> float:
         """The allowed absolute difference where the reference's largest value is `largest`."""
         return self.atol + self.rtol * largest
+
+
+class BreachKind(enum.IntEnum):
+    """How a batch can break the rule, the gravest last."""
+
+    FAR = 1
+    """Floating-point values are farther apart than allowed."""
+    UNEQUAL = 2
+    """Integers, booleans or strings are not equal."""
+    MISPLACED = 3
+    """NaN or Inf stands on one side only."""
+    FORM = 4
+    """The dtype, the shape or the kind of tensor is another."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """How one output of one batch breaks the rule.
+
+    Attributes:
+      kind: how.
+      max_abs: how far the values are apart, where they are too far.
+      limit: how far they may be.
+    """
+
+    kind: BreachKind
+    max_abs: float = 0.0
+    limit: float = 0.0
+
+    @property
+    def rank(self) -> tuple[BreachKind, float]:
+        """Is greater the graver it is."""
+        ratio = self.max_abs / self.limit if self.limit else math.inf if self.max_abs else 0.0
+        return self.kind, ratio
+
+
+def proves_nothing(breach: Breach, noise: Breach | None) -> bool:
+    """Whether a batch that breaks the rule says nothing of the candidate.
+
+    That is where the reference, run again on the same batch with other thread settings, breaks it
+    in the same way against itself. No model whose reference is steady is excused so, nor what no
+    noise explains: another form, NaN where only numbers came and went, values that are more than
+    NOISE_FACTOR times as far off as the reference is from itself.
+
+    Args:
+      breach: what the candidate did.
+      noise: what the reference did against itself; None where it kept the rule.
+    """
+    if noise is None or noise.kind is not breach.kind or breach.kind is BreachKind.FORM:
+        return False
+    return breach.kind is not BreachKind.FAR or breach.max_abs <= NOISE_FACTOR * noise.max_abs
+
+
+def unsteady(noise: Breach) -> str:
+    """Says how the reference breaks the rule against itself."""
+    if noise.kind is BreachKind.FAR:
+        return (
+            f"the reference differs from itself by {noise.max_abs:.4g}, more than the limit "
+            f"{noise.limit:.4g}"
+        )
+    if noise.kind is BreachKind.UNEQUAL:
+        return "the reference differs from itself, in values that must be equal"
+    return "the reference differs from itself, in the places of NaN and Inf"
 
 
 # -- tolerances -------------------------------------------------------------------------------
@@ -164,8 +231,8 @@ def decide(
     """Returns the verdict of a run, and a sentence that names the check that decided.
 
     The first failure decides: of the structure, then of outputs, then of training. A run passes
-    when nothing failed and at least one output was compared and passed; what was skipped or is not
-    comparable never counts as passed.
+    when nothing failed and, of each signature that was run, at least one output was compared and
+    passed; what was skipped or is not comparable never counts as passed.
 
     Args:
       structure: what could be seen without running.
@@ -194,6 +261,12 @@ def decide(
         return Verdict.INCONCLUSIVE, "no output could be compared" + (
             f": {reasons[0]}" if reasons else ""
         )
+    unseen = _never_compared(comparisons)
+    if unseen is not None:
+        return Verdict.INCONCLUSIVE, (
+            f"no output of signature {unseen.signature!r}, variant {unseen.variant}, could be "
+            f"compared" + (f": {unseen.reason}" if unseen.reason else "")
+        )
     closest = min(passed, key=_headroom)
     difference = closest.difference
     what = "the output" if len(passed) == 1 else f"all {len(passed)} outputs"
@@ -204,6 +277,25 @@ def decide(
     return Verdict.PASS, (
         f"{what} compared passed; closest to its limit is {describe_row(closest)}, where max|a-b| "
         f"is {difference.max_abs:.3g}, {difference.headroom:.3g} times below what is allowed"
+    )
+
+
+def _never_compared(comparisons: Iterable[Comparison]) -> Comparison | None:
+    """Returns a row of the first signature that was run and of which no output passed.
+
+    What was skipped was not run: a signature that was compared elsewhere has been compared.
+    """
+    rows: dict[tuple[str, str], list[Comparison]] = {}
+    for row in comparisons:
+        if row.status is not Status.SKIPPED:
+            rows.setdefault((row.variant, row.signature), []).append(row)
+    return next(
+        (
+            group[0]
+            for group in rows.values()
+            if all(row.status is Status.NOT_COMPARABLE for row in group)
+        ),
+        None,
     )
 
 

@@ -22,7 +22,7 @@ from bridge._parity.random.pins import pin
 from bridge._parity.random.random_ops import RandomOps, random_ops
 from bridge._parity.results import Comparison, ParityReport, Side, Status
 from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
-from bridge._parity.runners.tf1 import find_tf1_python
+from bridge._parity.runners.tf1 import find_tf1_python, idle
 from bridge._parity.surfaces.read import read_surface
 from bridge._parity.surfaces.structure import compare_structure
 from bridge._parity.surfaces.surface import Pair, Surface
@@ -82,6 +82,7 @@ def parity(
             artifacts=artifacts,
             progress=progress or (lambda *_: None),
         )
+        report.remarks += idle(options.tf1_python, run.plan.lanes())
         run.all([pair for pair in structure.pairs if _can_be_fed(pair)])
     report.seconds["total"] = time.monotonic() - start
     report.verdict, report.decided_by = decide(
@@ -92,6 +93,19 @@ def parity(
 
 def _side(path: str | os.PathLike[str], surface: Surface) -> Side:
     return Side(os.fspath(path), surface.format, surface.producer)
+
+
+@dataclass(frozen=True)
+class _Unpinned:
+    """What of a pair can't be compared, because random ops act on it that nothing pins.
+
+    Attributes:
+      outputs: why, by the names of outputs in the reference.
+      training: why it can't be trained; empty where it can.
+    """
+
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    training: str = ""
 
 
 @dataclass
@@ -118,6 +132,7 @@ class _Run:
     artifacts: Path
     progress: Progress
     _trained: Sequence[Pair] = field(default=(), init=False)
+    _with_losses: Sequence[Pair] = field(default=(), init=False)
     _done: int = field(default=0, init=False)
     _total: int = field(default=0, init=False)
 
@@ -129,9 +144,10 @@ class _Run:
         """
         ops = [random_ops(surface.path) for surface in self.surfaces]
         self._trained = _to_train(pairs) if self.options.train else []
+        self._with_losses = self._one_of_each_loss(pairs)
         plain = [pair for pair in pairs if not _draws(pair, ops)]
         drawing = [pair for pair in pairs if _draws(pair, ops)]
-        self._total = sum(count_batches(pair, self.options, self._image_size) for pair in pairs)
+        self._total = sum(self._count(pair) for pair in pairs)
         if plain:
             self._run(plain, self.plan, self._paths, {})
         if drawing:
@@ -141,12 +157,24 @@ class _Run:
             ]
             moved = {s.path: copy.path for s, copy in zip(self.surfaces, copies, strict=True)}
             left = [copy.unpinned for copy in copies]
-            reasons = {
-                id(pair): f"nothing pins {found[0]}"
-                for pair in drawing
-                if (found := _draws(pair, left))
-            }
+            reasons = {id(pair): _unpinned(pair, left) for pair in drawing}
             self._run(drawing, self.plan.moved(moved), [copy.path for copy in copies], reasons)
+
+    def _one_of_each_loss(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Returns a signature of each variant with losses on both sides that is not trained.
+
+        Those of which the structure says that they can't be compared are none.
+        """
+        compared = {
+            check.variant
+            for check in self.report.structure
+            if check.check == "regularization_loss"
+            and int(check.reference) == int(check.candidate) > 0
+        }
+        for pair in self._trained:
+            compared.discard(format_tags(pair.reference.variant))
+        first = {format_tags(pair.reference.variant): pair for pair in reversed(pairs)}
+        return [pair for tags, pair in first.items() if tags in compared]
 
     @property
     def _variables(self) -> dict[str, dict[int, str]]:
@@ -161,7 +189,11 @@ class _Run:
         return [surface.path for surface in self.surfaces]
 
     def _run(
-        self, pairs: Sequence[Pair], lanes: Plan, models: Sequence[Path], reasons: Mapping[int, str]
+        self,
+        pairs: Sequence[Pair],
+        lanes: Plan,
+        models: Sequence[Path],
+        reasons: Mapping[int, _Unpinned],
     ) -> None:
         """Compares some pairs in processes of their own.
 
@@ -169,7 +201,7 @@ class _Run:
           pairs: what to compare.
           lanes: what runs it.
           models: directories of the reference and the candidate, or of their copies.
-          reasons: why a pair can't be compared, by its id.
+          reasons: why parts of a pair can't be compared, by its id.
         """
         with Crew(lanes.lanes(), self.options.time_limit, self.work, self._variables) as crew:
             missing = crew.without_gpu()
@@ -177,12 +209,14 @@ class _Run:
                 self._skip(pair, [p for p in lanes.pairs if {p.first, p.second} & missing], crew)
             lanes = lanes.without(missing)
             for pair in pairs:
-                reason = reasons.get(id(pair), "")
-                failed_on = self._compare(pair, lanes, crew, reason)
+                unpinned = reasons.get(id(pair), _Unpinned())
+                failed_on = self._compare(pair, lanes, crew, unpinned.outputs)
                 if failed_on and self.options.bisect:
                     self._bisect(pair, failed_on, models)
                 if pair in self._trained:
-                    self._train(pair, lanes, crew, reason)
+                    self._train(pair, lanes, crew, unpinned.training)
+                if pair in self._with_losses:
+                    self._compare_losses(pair, lanes, crew)
             self._describe(crew, lanes)
             for side, seconds in crew.seconds.items():
                 self.report.seconds[side] = self.report.seconds.get(side, 0.0) + seconds
@@ -213,10 +247,12 @@ class _Run:
                 known.add((runtime.name, runtime.side, runtime.device))
                 self.report.runtimes.append(runtime)
 
-    def _compare(self, pair: Pair, lanes: Plan, crew: Crew, reason: str) -> Batch | None:
+    def _compare(
+        self, pair: Pair, lanes: Plan, crew: Crew, reasons: Mapping[str, str]
+    ) -> Batch | None:
         """Compares one pair; returns the batch on which it failed first."""
         what = f"{pair.reference.signature} of {format_tags(pair.reference.variant)}"
-        comparer = OutputComparer(pair, lanes, crew, self.options, reason)
+        comparer = OutputComparer(pair, lanes, crew, self.options, reasons)
         log = InputLog(pair)
 
         def fed() -> Iterator[Batch]:
@@ -249,6 +285,10 @@ class _Run:
         # In a batch of one, batch norm makes zeros of features, and of all gradients before it.
         batch = more[0] if more and more[0].name == first.name else first
         self.report.training += comparer.run(batch)
+
+    def _compare_losses(self, pair: Pair, lanes: Plan, crew: Crew) -> None:
+        trained = TrainedPair(pair, pair.reference.calls[0], pair.candidate.calls[0], {}, {})
+        self.report.training += TrainingComparer(trained, lanes, crew, self.options).losses()
 
     def _excused(self, pair: Pair) -> dict[str, str]:
         """Why variables can't be compared after training."""
@@ -289,11 +329,18 @@ class _Run:
         )
 
     def _batches(self, pair: Pair) -> Iterator[Batch]:
-        return batches(pair, self.options, self._image_size)
+        return batches(pair, self.options, self._image_size, self._table_keys)
+
+    def _count(self, pair: Pair) -> int:
+        return count_batches(pair, self.options, self._image_size, self._table_keys)
 
     @property
     def _image_size(self) -> tuple[int, int] | None:
         return self.surfaces[0].image_size or self.surfaces[1].image_size
+
+    @property
+    def _table_keys(self) -> tuple[bytes | int, ...]:
+        return tuple(dict.fromkeys(key for s in self.surfaces for key in s.table_keys))
 
 
 def _can_be_fed(pair: Pair) -> bool:
@@ -308,6 +355,27 @@ def _draws(pair: Pair, ops: Sequence[RandomOps]) -> list[object]:
     return [
         op for side, found in sides for call in side.calls for op in found.of(call, training=True)
     ]
+
+
+def _unpinned(pair: Pair, left: Sequence[RandomOps]) -> _Unpinned:
+    """Says what the random ops that are left keep from being compared."""
+    found = _draws(pair, left)
+    if not found:
+        return _Unpinned()
+    outputs: dict[str, str] = {}
+    for name, other in pair.outputs.items():
+        ops = [
+            op
+            for side, output, random in zip(
+                (pair.reference, pair.candidate), (name, other), left, strict=True
+            )
+            for call in side.calls
+            if output in call.outputs
+            for op in random.of(call, output=output)
+        ]
+        if ops:
+            outputs[name] = f"nothing pins {ops[0]}"
+    return _Unpinned(outputs, f"nothing pins {found[0]}")
 
 
 def _to_train(pairs: Iterable[Pair]) -> list[Pair]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,8 @@ STEPS = (1, 3)
 """After how many steps of gradient descent variables are compared."""
 
 RATE = 1e-3
+
+_LOSS = "regularization_loss"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,18 @@ class TrainingComparer:
             for entry in self._compare(pair, found[pair.first], found[pair.second], batch)
         ]
 
+    def losses(self) -> list[Comparison]:
+        """Returns an entry for the regularization losses of each pair of lanes.
+
+        They need no training, for they are made of variables alone. The hub.Module of TensorFlow 1
+        has them only where it trains, so its lanes are left to `run`.
+        """
+        pairs = [p for p in self.plan.pairs if {p.first.runtime, p.second.runtime} == {"tf2"}]
+        lanes = {lane for pair in pairs for lane in (pair.first, pair.second)}
+        asked = {lane: self.crew.losses(lane, self.trained.call(lane)) for lane in lanes}
+        found = {lane: future.result() for lane, future in asked.items()}
+        return [self._losses(pair, found[pair.first], found[pair.second]) for pair in pairs]
+
     def listed(self, reason: str) -> list[Comparison]:
         """Returns the entries that say why nothing could be trained."""
         entries = (self._entry(lanes, "gradient", "all") for lanes in self.plan.pairs)
@@ -109,19 +123,14 @@ class TrainingComparer:
     ) -> Iterator[Comparison]:
         for error in (first, second):
             if isinstance(error, RunnerError):
-                entry = self._entry(lanes, "gradient", "all")
-                # What the reference can't do, such as a gradient that no op has, need not be done.
-                excused = error is first and not error.fatal
-                status = Status.NOT_COMPARABLE if excused else Status.FAIL
-                yield replace(entry, status=status, reason=str(error))
+                yield self._error(lanes, "gradient", error, is_first=error is first)
                 return
         assert not isinstance(first, RunnerError)
         assert not isinstance(second, RunnerError)
         own, other = self._variable_names(lanes.first), self._variable_names(lanes.second)
         yield from self._gradients(lanes, first, second, batch, own, other)
-        losses = [np.sort(np.asarray(r.losses, np.float32)) for r in (first, second)]
-        if losses[0].size or losses[1].size:
-            yield self._measure(lanes, "regularization_loss", "all", losses[0], losses[1], batch)
+        if first.losses or second.losses:
+            yield self._losses(lanes, first.losses, second.losses)
         for steps in STEPS:
             befores, afters = first.variables[steps], second.variables[steps]
             for name in self.trained.names:
@@ -137,6 +146,26 @@ class TrainingComparer:
                     yield replace(entry, status=Status.FAIL, reason=reason)
                 elif a is not None:
                     yield self._measure(lanes, "variable", what, a, b, batch)
+
+    def _error(
+        self, lanes: LanePair, kind: str, error: RunnerError, *, is_first: bool
+    ) -> Comparison:
+        # What the reference can't do, such as a gradient that no op has, need not be done.
+        excused = is_first and not error.fatal
+        status = Status.NOT_COMPARABLE if excused else Status.FAIL
+        return replace(self._entry(lanes, kind, "all"), status=status, reason=str(error))
+
+    def _losses(
+        self,
+        lanes: LanePair,
+        first: Sequence[float] | RunnerError,
+        second: Sequence[float] | RunnerError,
+    ) -> Comparison:
+        for losses in (first, second):
+            if isinstance(losses, RunnerError):
+                return self._error(lanes, _LOSS, losses, is_first=losses is first)
+        ours, theirs = (np.sort(np.asarray(losses, np.float32)) for losses in (first, second))
+        return self._measure(lanes, _LOSS, "all", ours, theirs, None)
 
     def _gradients(
         self,
@@ -172,12 +201,12 @@ class TrainingComparer:
         name: str,
         first: Value,
         second: Value,
-        batch: Batch,
+        batch: Batch | None,
         largest: float = 0.0,
     ) -> Comparison:
         tolerance = training_tolerance(self.options, kind, across=lanes.across, largest=largest)
         accumulator = Accumulator(tolerance)
-        accumulator.add(first, second, batch.name, batch.index)
+        accumulator.add(first, second, batch.name if batch else "", batch.index if batch else 0)
         measured = accumulator.result()
         return replace(
             self._entry(lanes, kind, name, tolerance),

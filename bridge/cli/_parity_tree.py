@@ -168,6 +168,12 @@ def _add_rows(node: Node, kind: str, rows: Sequence[Comparison]) -> None:
             names = _fold([_row(row) for row in same])
             node.add(f"{names}, {_because(status, reason)}", mark=Mark.OPEN)
     passed = [row for row in rows if row.status is Status.PASS]
+    for reason, same in _grouped(passed, lambda row: row.reason):
+        # What passed has a reason where not every batch could be compared.
+        _add_passed(node.add(reason, mark=Mark.OPEN) if reason else node, kind, same)
+
+
+def _add_passed(node: Node, kind: str, passed: Sequence[Comparison]) -> None:
     equal = [row for row in passed if row.difference and row.difference.max_abs == 0]
     close = sorted((row for row in passed if row not in equal), key=_headroom)
     # One line is not worth a line that says that it is left out.

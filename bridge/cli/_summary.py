@@ -47,6 +47,8 @@ def summary(report: Report, dest: str, style: Style) -> str:
     _add_notes(tree, "not kept", report.not_kept)
     _add_notes(tree, "remarks", report.remarks)
     _add_verification(tree, report.verification)
+    if report.not_verified:
+        tree.add("not verified", heading=True).add(report.not_verified)
     lines = [*wrap(head, style.width + 2, style), render(tree, style).rstrip("\n")]
     path = json.dumps(dest, ensure_ascii=False)
     use = f"obj = tf.saved_model.load({path})"

@@ -229,21 +229,27 @@ def _writers(
     writers: dict[Path, Callable[[ParityReport], str]] = {}
     for text, write in asked:
         path = Path(text)
-        if path in writers:
-            raise UsageError(f"two reports can't go to one file, {text}")
         _check(path)
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in writers):
+            raise UsageError(f"two reports can't go to one file, {text}")
         writers[path] = write
     return writers
 
 
 def _check(path: Path) -> None:
-    parent = path.parent
-    if path.is_dir():
-        raise DestinationError(f"{path} is a directory", hint="name a file")
-    if not parent.is_dir():
-        raise DestinationError(f"{path} can't be written: there is no directory {parent}")
-    if not os.access(path if path.exists() else parent, os.W_OK):
-        raise DestinationError(f"{path} can't be written: permission denied")
+    """Finds out whether a file can be written; leaves everything as it is."""
+    try:
+        if path.is_dir():
+            raise DestinationError(f"{path} is a directory", hint="name a file")
+        if not path.parent.is_dir():
+            raise DestinationError(f"{path} can't be written: there is no directory {path.parent}")
+        if not path.exists():
+            path.touch(exist_ok=False)
+            path.unlink()
+        elif not os.access(path, os.W_OK):  # it may be a pipe, which is opened once only
+            raise DestinationError(f"{path} can't be written: permission denied")
+    except OSError as error:
+        raise DestinationError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def _write(path: Path, text: str) -> None:

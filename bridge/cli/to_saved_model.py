@@ -40,7 +40,7 @@ def to_saved_model(
         bool | None,
         typer.Option(
             "--verify/--no-verify",
-            show_default="on where HUBBRIDGE_VERIFY=1",
+            show_default="on where TensorFlow is installed, unless HUBBRIDGE_VERIFY=0",
             help="Run both models and compare them before DEST appears.",
         ),
     ] = None,

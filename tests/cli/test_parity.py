@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from bridge import _api
@@ -19,7 +21,8 @@ from bridge._parity.results import ParityReport
 from bridge._parity.rule import Tolerance
 from bridge.cli import _progress as progress_module
 from bridge.cli import main
-from tests.cli.helpers import ROOT
+from bridge.errors import UsageError
+from tests.cli.helpers import MODULES, ROOT
 from tests.parity import reports
 
 Capture = pytest.CaptureFixture[str]
@@ -154,14 +157,44 @@ def test_a_file_that_cannot_be_written_fails_before_anything_runs(
     assert fake.asked is None
 
 
+@pytest.mark.parametrize("exists", [False, True])
 def test_a_file_that_may_not_be_written_fails_before_anything_runs(
-    fake: Fake, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    exists: bool, fake: Fake, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write everywhere, so that permissions are no use in a test.
-    monkeypatch.setattr("bridge.cli.parity.os.access", lambda path, mode: path != tmp_path)
-    assert main(["parity", "a", "b", "--json", str(tmp_path / "x.json")]) == 2
-    assert "permission denied" in capsys.readouterr().err
+    def denied(path: Path, **_: Any) -> None:
+        raise PermissionError(errno.EACCES, "permission denied")
+
+    path = tmp_path / "x.json"
+    if exists:
+        path.write_text("old", encoding="utf-8")
+    monkeypatch.setattr(Path, "touch", denied)
+    monkeypatch.setattr("bridge.cli.parity.os.access", lambda asked, mode: asked != path)
+    assert main(["parity", "a", "b", "--json", str(path)]) == 2
+    assert f"error: {path} can't be written: permission denied" in capsys.readouterr().err
     assert fake.asked is None
+
+
+def test_a_name_that_is_too_long_fails_before_anything_runs(
+    fake: Fake, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["parity", "a", "b", "--json", str(tmp_path / ("x" * 300))]) == 2
+    assert "can't be written: File name too long" in capsys.readouterr().err
+    assert fake.asked is None
+
+
+def test_looking_whether_a_file_can_be_written_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> ParityReport:
+        raise UsageError("something else is wrong")
+
+    monkeypatch.setattr(_api, "parity", failing)
+    (tmp_path / "old.xml").write_text("old", encoding="utf-8")
+    options = ["--json", str(tmp_path / "new.json"), "--junit", str(tmp_path / "old.xml")]
+    assert main(["parity", "a", "b", *options]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["old.xml"]
+    assert (tmp_path / "old.xml").read_text(encoding="utf-8") == "old"
 
 
 def test_a_write_that_fails_after_all_is_told(fake: Fake, capsys: Capture) -> None:
@@ -173,8 +206,10 @@ def test_a_write_that_fails_after_all_is_told(fake: Fake, capsys: Capture) -> No
 
 def test_two_reports_do_not_go_to_one_file(fake: Fake, tmp_path: Path, capsys: Capture) -> None:
     path = str(tmp_path / "x")
-    assert main(["parity", "a", "b", "--json", path, "--junit", path]) == 2
-    assert "two reports can't go to one file" in capsys.readouterr().err
+    other = str(tmp_path / "." / ".." / tmp_path.name / "x")
+    for second in (path, other):
+        assert main(["parity", "a", "b", "--json", path, "--junit", second]) == 2
+        assert "two reports can't go to one file" in capsys.readouterr().err
     assert fake.asked is None
 
 
@@ -212,6 +247,71 @@ def test_what_does_not_fit_is_a_usage_error(
     assert main(["parity", "a", "b", *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert fake.asked is None
+
+
+# -- bad input, and models that must not run -------------------------------------------------------
+
+
+def _bad_inputs(folder: Path) -> None:
+    from PIL import Image
+
+    for name in ("empty", "cut", "texts"):
+        (folder / name).mkdir()
+    image = Image.effect_noise((64, 64), 50).convert("RGB")
+    image.save(folder / "cut" / "a.png")
+    image.save(folder / "cut" / "b.jpg")
+    (folder / "cut" / "b.jpg").write_bytes((folder / "cut" / "b.jpg").read_bytes()[:-100])
+    (folder / "texts" / "a.jpg").write_text("no photo", encoding="utf-8")
+    (folder / "text.npz").write_text("no arrays", encoding="utf-8")
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    np.savez(folder / "name.npz", pictures=images)
+    np.savez(folder / "dtype.npz", images=images.astype(np.float64))
+    np.savez(folder / "shape.npz", images=images[0])
+    np.savez(folder / "none.npz")
+
+
+@pytest.mark.tf2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--images absent", "there is no directory absent"),
+        ("--images name.npz", "there is no directory name.npz"),
+        ("--images empty", "there is no image in empty"),
+        ("--images cut", "can't read the image cut/b.jpg"),
+        ("--images texts", "can't read the image texts/a.jpg"),
+        ("--inputs absent.npz", "there is no file absent.npz"),
+        ("--inputs empty", "there is no file empty"),
+        ("--inputs text.npz", "can't read text.npz as a .npz file"),
+        ("--inputs none.npz", "none.npz has no array"),
+        ("--inputs name.npz", "name.npz has an array 'pictures', which is no input"),
+        ("--inputs dtype.npz", "array 'images' of dtype.npz is float64 instead of float32"),
+        ("--inputs shape.npz", "array 'images' of shape.npz has shape [8, 8, 3]"),
+        ("--tf1-python absent", "--tf1-python: "),
+        ("--tf1-python empty", "--tf1-python: "),
+        ("--tf1-python text.npz", "--tf1-python: "),
+        ("--tolerance nothing=1", "a tolerance is given for 'nothing'"),
+        ("--samples 0", "samples is 0"),
+    ],
+)
+def test_bad_input_is_found_before_a_model_runs(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*_: Any) -> None:
+        raise AssertionError("something ran")
+
+    monkeypatch.setattr("bridge._parity.run.Crew", run)
+    monkeypatch.delenv("HUBBRIDGE_TF1_PYTHON", raising=False)
+    monkeypatch.chdir(tmp_path)
+    _bad_inputs(tmp_path)
+    module = str(MODULES / "toy_image_ref")
+    assert main(["parity", module, module, *arguments.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
 
 
 def test_the_command_that_a_report_gives_asks_for_the_same_run(fake: Fake) -> None:

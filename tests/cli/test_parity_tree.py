@@ -68,6 +68,22 @@ def test_what_was_not_compared_is_told_and_has_no_tick() -> None:
     assert sum(line.startswith("✓") for line in lines) == 1
 
 
+def test_what_passed_stands_below_the_reason_why_not_every_batch_was_compared() -> None:
+    reason = "2 of 9 batches could not be compared: the model refused them"
+    rows = [
+        reports.comparison("out"),
+        reports.comparison("logits", reason=reason),
+        reports.comparison("equal", reason=reason, difference=Difference(values=9)),
+    ]
+    text = parity_summary(_with(*rows), WIDE, []).splitlines()
+    at = next(number for number, line in enumerate(text) if reason in line)
+    assert text[at].lstrip("│├└─ ") == f"· {reason}"
+    below = [line for line in text[at:] if "✓" in line]
+    assert [line.split("✓ ")[1].split(":")[0] for line in below] == ["logits", "equal"]
+    assert all(line.index("✓") > text[at].index("·") for line in below)
+    assert "✓ out" in "".join(text[:at])
+
+
 def test_rows_of_a_group_that_were_skipped_for_one_reason_share_a_line() -> None:
     names = [f"o{number}" for number in range(9)]
     report = _with(reports.comparison("x"), *(reports.skipped(n, device="cpu") for n in names))

@@ -38,10 +38,10 @@ def image_pair(shape=IMAGES, **others) -> Pair:
     return pair(images=dense(tf_pb.DT_FLOAT, shape), **others)
 
 
-def sets(of: Pair, options=None, size=None):
+def sets(of: Pair, options=None, size=None, keys=()):
     """The batches of each set, by its name."""
     result = {}
-    for batch in batches(of, options or ParityOptions(), size):
+    for batch in batches(of, options or ParityOptions(), size, keys):
         made = result.setdefault(batch.name, [])
         assert batch.index == len(made)
         made.append(batch)

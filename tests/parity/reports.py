@@ -12,6 +12,7 @@ from bridge._parity.results import (
     Difference,
     InputSet,
     ParityReport,
+    PhotoRow,
     Runtime,
     Side,
     Status,
@@ -71,6 +72,7 @@ def difference(scale: float = 1e-7, **changes: object) -> Difference:
         headroom=1e-4 / scale,
         histogram={"equal": 9000, "-9": 1500, "-8": 1400, "-7": 100},
         magnitudes=((-3.0, -9.5, 40), (-2.0, -8.5, 900), (-1.0, -7.5, 5000), (0.0, -7.0, 700)),
+        photos=(PhotoRow(1, 2, 10 * scale, (7, 7)), PhotoRow(0, 0, scale, (3, 5))),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 

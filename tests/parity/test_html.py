@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +17,7 @@ from bridge._parity.results import (
     Comparison,
     InputSet,
     ParityReport,
+    PhotoRow,
     Side,
     Status,
     StructureCheck,
@@ -197,41 +198,77 @@ def album(tmp_path: Path) -> tuple[str, ...]:
     return tuple(f"{number}.png" for number in range(5))
 
 
-def _photographed(album: tuple[str, ...], *worst: tuple[int, int]) -> ParityReport:
-    """A report whose outputs differ most at these batches and rows of the photos."""
+def _photographed(
+    album: tuple[str, ...], *seen: tuple[str, Sequence[PhotoRow]], **changes: object
+) -> ParityReport:
+    """A report whose outputs differ on rows of two batches of photos, of one and of four."""
     report = reports.report()
     shapes = ({"images": (1, 8, 8, 3)}, {"images": (4, 8, 8, 3)})
     report.inputs = [InputSet("photos", "{}", "default", shapes, album)]
     report.comparisons = [
         reports.comparison(
-            f"o{batch}{row}",
-            difference=reports.difference(
-                1e-6 / (1 + number), worst=Worst("photos", batch, (row, 3), 1.0, 2.0)
-            ),
+            name, difference=reports.difference(photos=tuple(rows)), limit=1e-5, **changes
         )
-        for number, (batch, row) in enumerate(worst)
+        for name, rows in seen
     ]
     return report
 
 
-def test_the_photos_that_differ_most_are_found(album, tmp_path: Path) -> None:
-    report = _photographed(album, (1, 2), (0, 0), (1, 2))
-    found = photos.worst_photos(report, tmp_path)
-    assert [(photo.file, photo.row.output) for photo in found] == [
-        ("3.png", "o12"),
-        ("0.png", "o00"),
-    ]
-    assert all(photo.source.startswith("data:image/jpeg;base64,") for photo in found)
+def _shown(report: ParityReport, images: Path | None = None) -> list[list[str]]:
+    """The files of each album."""
+    return [[photo.file for photo in album.photos] for album in photos.albums(report, images)]
 
 
-def test_the_least_headroom_comes_first_and_a_failure_before_it(album, tmp_path: Path) -> None:
-    report = _photographed(album, (0, 0), (1, 0))
-    report.comparisons[1] = replace(
-        report.comparisons[1],
-        status=Status.FAIL,
-        difference=replace(report.comparisons[1].difference, headroom=0.5),
+def test_each_signature_shows_the_photos_that_differ_most(album, tmp_path: Path) -> None:
+    rows = [PhotoRow(1, 2, 4e-6, (3, 3)), PhotoRow(0, 0, 2e-6, (1, 7))]
+    report = _photographed(album, ("default", rows), ("other", [PhotoRow(1, 2, 1e-6)]))
+    (found,) = photos.albums(report, tmp_path)
+    assert (found.variant, found.signature) == ("{}", "default")
+    assert [photo.file for photo in found.photos] == ["3.png", "0.png"]
+    assert all(photo.source.startswith("data:image/jpeg;base64,") for photo in found.photos)
+    assert [seen.row.output for seen in found.photos[0].outputs] == ["default", "other"]
+    words = Page(render(report, tmp_path)).words
+    assert "3.png default: max_abs 4.0e-6, limit 1.0e-5, top-1 3 other: max_abs 1.0e-6" in words
+    assert "0.png default: max_abs 2.0e-6, limit 1.0e-5, top-1 1 became 7" in words
+
+
+def test_a_photo_is_shown_though_the_worst_value_lies_elsewhere(album, tmp_path: Path) -> None:
+    report = _photographed(album, ("default", [PhotoRow(0, 0, 2e-6)]))
+    row = report.comparisons[0]
+    worst = Worst("noise", 0, (0, 0), 1.0, 2.0)
+    report.comparisons = [replace(row, difference=replace(row.difference, worst=worst))]
+    assert _shown(report, tmp_path) == [["0.png"]]
+
+
+def test_of_two_runtimes_the_one_that_differs_more_is_shown(album) -> None:
+    report = _photographed(
+        album, ("default", [PhotoRow(0, 0, 2e-6)]), ("default", [PhotoRow(0, 0, 3e-6)])
     )
-    assert [photo.file for photo in photos.worst_photos(report, tmp_path)] == ["1.png", "0.png"]
+    (found,) = photos.albums(report, None)
+    assert [seen.photo.max_abs for seen in found.photos[0].outputs] == [3e-6]
+
+
+def test_the_signature_that_is_closest_to_its_limit_comes_first(album) -> None:
+    report = _photographed(album, ("default", [PhotoRow(0, 0, 2e-6)]))
+    (row,) = report.comparisons
+    nearer = reports.difference(photos=(PhotoRow(1, 0, 1e-6), PhotoRow(1, 1, float("inf"))))
+    report.comparisons.append(replace(row, signature="other", difference=nearer))
+    report.inputs.append(replace(report.inputs[0], signature="other"))
+    assert [album.signature for album in photos.albums(report, None)] == ["other", "default"]
+    assert _shown(report)[0] == ["2.png", "1.png"]
+    assert "max_abs inf" in Page(render(report)).words
+
+
+def test_a_few_photos_of_a_few_signatures_are_shown(album) -> None:
+    rows = [PhotoRow(0, 0, 1e-6), *(PhotoRow(1, row, 1e-6) for row in range(4))]
+    report = _photographed(album, ("default", rows))
+    row, given = report.comparisons[0], report.inputs[0]
+    names = [f"s{number}" for number in range(30)]
+    report.comparisons = [replace(row, signature=name) for name in names]
+    report.inputs = [replace(given, signature=name) for name in names]
+    found = _shown(report)
+    assert len(found) == 12
+    assert {len(files) for files in found} == {4}
 
 
 @pytest.mark.parametrize(
@@ -240,28 +277,38 @@ def test_the_least_headroom_comes_first_and_a_failure_before_it(album, tmp_path:
         {"files": ("0.png", "1.png")},
         {"name": "noise"},
         {"signature": "other"},
+        {"variant": "{train}"},
         {"shapes": ()},
     ],
 )
 def test_no_photo_is_guessed(change, album, tmp_path: Path) -> None:
-    report = _photographed(album, (1, 2))
+    report = _photographed(album, ("default", [PhotoRow(1, 2, 1e-6)]))
     report.inputs = [replace(report.inputs[0], **change)]
-    assert photos.worst_photos(report, tmp_path) == []
+    assert photos.albums(report, tmp_path) == []
+    assert 'id="photos"' not in render(report, tmp_path)
 
 
-def test_a_worst_value_elsewhere_shows_no_photo(album, tmp_path: Path) -> None:
-    report = _photographed(album, (1, 4), (2, 0))
-    noise = Worst("noise", 0, (0, 0), 1.0, 2.0)
-    report.comparisons.append(reports.comparison("n", difference=reports.difference(worst=noise)))
-    assert photos.worst_photos(report, tmp_path) == []
+@pytest.mark.parametrize("row", [PhotoRow(1, 4, 1.0), PhotoRow(2, 0, 1.0)])
+def test_a_row_that_is_no_photo_shows_none(row: PhotoRow, album, tmp_path: Path) -> None:
+    assert photos.albums(_photographed(album, ("default", [row])), tmp_path) == []
 
 
 def test_a_photo_that_is_gone_or_broken_is_named(album, tmp_path: Path) -> None:
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").write_bytes(b"no image")
-    report = _photographed(album, (0, 0), (1, 0))
-    assert [photo.source for photo in photos.worst_photos(report, tmp_path)] == ["", ""]
+    rows = [PhotoRow(0, 0, 2e-6), PhotoRow(1, 0, 1e-6)]
+    report = _photographed(album, ("default", rows))
+    (found,) = photos.albums(report, tmp_path)
+    assert [photo.source for photo in found.photos] == ["", ""]
     assert "0.png" in Page(render(report, tmp_path)).words
+
+
+def test_what_could_not_be_compared_stands_beside_what_passed() -> None:
+    report = reports.report()
+    reason = "2 of 9 batches could not be compared: the model refused them"
+    report.comparisons = [reports.comparison("fine", reason=reason)]
+    page = render(report)
+    assert f'<p class="reason">{reason}</p>' in page
 
 
 # -- in a browser -----------------------------------------------------------------------------

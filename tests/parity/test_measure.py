@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bridge._parity.feed.values import to_bfloat16
+from bridge._parity.numbers import equal
+from bridge._parity.numbers.equal import Looked, look
 from bridge._parity.numbers.histogram import Magnitudes, bins
 from bridge._parity.numbers.measure import Accumulator, Measured
 from bridge._parity.numbers.ulp import BFLOAT16, max_ulp
-from bridge._parity.results import Difference, Status
-from bridge._parity.rule import Tolerance
+from bridge._parity.results import Difference, PhotoRow, Status
+from bridge._parity.rule import Breach, BreachKind, Tolerance
 from bridge.proto import tf_pb
 
 FLOATS = (np.float16, np.float32, np.float64)
@@ -431,3 +433,97 @@ def test_memory_stays_the_same_over_many_batches():
     assert after - before < 50_000
     assert peak - before < 5_000_000
     assert accumulator.result().difference.values == 200 * a.size
+
+
+# -- what is the same -----------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(two_arrays(), st.booleans())
+def test_one_array_on_both_sides_gives_the_numbers_of_two_equal_ones(both, read_only):
+    found = []
+    for second in (lambda a: a, np.copy):
+        accumulator = Accumulator(Tolerance(1e-5))
+        for number, array in enumerate(both):
+            first = np.array(array)
+            first.flags.writeable = not read_only
+            # Twice: the second time, facts of what can't change are known.
+            for batch in (2 * number, 2 * number + 1):
+                accumulator.add(first, second(first), "noise", batch)
+        found.append(accumulator.result())
+    assert repr(found[0]) == repr(found[1])
+
+
+def test_an_array_that_changes_is_looked_at_again():
+    array = np.ones(3, np.float32)
+    accumulator = Accumulator(Tolerance(1e-5))
+    for batch, largest in enumerate((1, 7)):
+        array[0] = largest
+        accumulator.add(array, array, "noise", batch)
+        assert accumulator.result().difference.largest == largest
+
+
+def test_nothing_is_remembered_of_arrays_that_are_gone():
+    for _ in range(3):
+        array = np.ones(1000, np.float32)
+        array.flags.writeable = False
+        assert look(array) == Looked(1.0, 1000)
+    before = len(equal._seen)
+    del array
+    assert len(equal._seen) == before - 1
+
+
+# -- how a batch breaks the rule ------------------------------------------------------------------
+
+
+def test_each_batch_tells_how_it_breaks_the_rule():
+    one, nan = np.float32([1, 2]), np.float32([1, np.nan])
+    accumulator = Accumulator(Tolerance(0.1))
+    assert accumulator.add(one, one + np.float32(0.125), "noise", 0) is None
+    assert accumulator.add(one, one + 1, "noise", 1) == Breach(BreachKind.FAR, 1.0, 0.2)
+    assert accumulator.add(one, one, "noise", 2) is None
+    assert accumulator.add(one, nan, "noise", 3).kind is BreachKind.MISPLACED
+    assert accumulator.add(one, one[:1], "noise", 4).kind is BreachKind.FORM
+    whole = np.array([1, 2])
+    assert accumulator.add(whole, whole + 1, "noise", 5).kind is BreachKind.UNEQUAL
+    parts = {"indices": whole, "values": one}
+    worse = {"indices": whole + 1, "values": one + 1}
+    assert accumulator.add(parts, worse, "noise", 6).kind is BreachKind.UNEQUAL
+
+
+# -- photos ---------------------------------------------------------------------------------------
+
+
+def test_the_photos_that_differ_most_come_with_their_best_classes():
+    a = np.float32([[0, 3, 1], [2, 0, 1], [0, 0, 9], [1, 2, 3], [5, 1, 1], [1, 7, 1]])
+    b = a.copy()
+    for row, (column, change) in enumerate([(2, 4), (0, 0), (2, -1), (0, 5), (0, 0.5), (0, 0.25)]):
+        b[row, column] += np.float32(change)
+    accumulator = Accumulator(Tolerance(1e-5), classification=True)
+    accumulator.add(a, b, "photos", 7, photos=6)
+    accumulator.add(a[:1], a[:1] + 2, "photos", 8, photos=1)
+    accumulator.add(a, b + 100, "noise", 0)
+    assert accumulator.result().difference.photos == (
+        PhotoRow(7, 3, 5.0, (2, 0)),
+        PhotoRow(7, 0, 4.0, (1, 2)),
+        PhotoRow(8, 0, 2.0, (1, 1)),
+        PhotoRow(7, 2, 1.0, (2, 2)),
+    )
+
+
+def test_nan_out_of_place_is_the_farthest_a_photo_can_be_off():
+    a = np.float32([[1, 2], [3, 4], [np.nan, 1]])
+    b = np.float32([[1, 9], [np.nan, 4], [np.nan, 2]])
+    accumulator = Accumulator(Tolerance(1e-5))
+    accumulator.add(a, b, "photos", 0, photos=3)
+    found = accumulator.result().difference.photos
+    assert found == (PhotoRow(0, 1, math.inf), PhotoRow(0, 0, 7.0), PhotoRow(0, 2, 1.0))
+
+
+def test_outputs_whose_rows_are_no_photos_have_none():
+    a = np.ones((2, 3), np.float32)
+    accumulator = Accumulator(Tolerance(1e-5))
+    accumulator.add(a, a + 1, "photos", 0, photos=3)
+    accumulator.add(np.float32(1), np.float32(2), "photos", 1, photos=1)
+    accumulator.add(np.array([b"a"]), np.array([b"b"]), "photos", 2, photos=1)
+    assert accumulator.result().difference.photos == ()

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.tf2
 NAMES = sorted(path.name for path in (TESTDATA / "modules").iterdir() if path.is_dir())
 FEW: dict[str, Any] = {"samples": 1, "batch_size": 2}
 
+LOSSES = "toy_train_nodropout_resource"
+
 CRASH = """
 import os, signal, sys
 sys.stdin.readline()
@@ -139,6 +141,26 @@ def test_swapped_outputs_fail(converted: Converted, tmp_path: Path) -> None:
     report = bridge.parity(module, candidate, **FEW)
     assert report.verdict is Verdict.FAIL
     assert failures(report) == {"output sum", "output product"}
+
+
+def test_a_regularization_loss_of_another_value_fails_without_training(
+    converted: Converted, tmp_path: Path
+) -> None:
+    module, saved_model = (converted.module(LOSSES), converted.saved_model(LOSSES))
+    report = bridge.parity(module, saved_model, **FEW)
+    (row,) = report.training
+    assert (row.kind, row.status, row.variant) == ("regularization_loss", Status.PASS, "{train}")
+    candidate = copy(module, tmp_path)
+    with variant(candidate, "train") as graph:
+        scale = next(
+            node
+            for node in graph.graph_def.node
+            if node.op == "Const" and node.name.endswith("l2_regularizer/scale")
+        )
+        scale.attr["value"].tensor.float_val[0] *= 1.1
+    report = bridge.parity(module, candidate, **FEW)
+    assert failures(report) == {"regularization_loss all"}
+    assert report.verdict is Verdict.FAIL
 
 
 def test_a_number_that_is_none_fails(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import bridge
 from bridge._parity.random.pins import _ATTRS, _STATELESS, _attr_names, pin
 from bridge._parity.random.random_ops import random_ops
 from bridge._parity.surfaces.surface import Call
@@ -266,7 +267,11 @@ def test_ops_of_today_draw_as_those_of_old(tmp_path: Path) -> None:
                 raw.RandomUniformInt(shape=shape, **limits),
                 raw.StatelessRandomUniformFullIntV2(**keyed, dtype=tf.int64),
                 raw.StatefulUniformFullInt(**stateful, dtype=tf.int64),
-                raw.StatelessRandomUniformFullInt(shape=shape, seed=[1, 2], dtype=tf.int64),
+                raw.StatelessRandomUniformFullInt(
+                    shape=shape,
+                    seed=raw.RandomUniformInt(shape=[2], minval=0, maxval=9),
+                    dtype=tf.int64,
+                ),
             ),
         ):
             old.extend([tf.identity(wanted)] * len(others))
@@ -428,3 +433,112 @@ def test_a_random_op_in_a_function_counts_where_the_function_is_called(tmp_path:
     (tmp_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
     (op,) = random_ops(tmp_path).of(Call("module", "default"))
     assert str(op) == "NonDeterministicInts 'ints' of function draw"
+
+
+# -- seeds that stay -------------------------------------------------------------------------------
+
+
+def seeded(path: Path, constant: int) -> Path:
+    """A SavedModel with ops whose seeds are known, are given, move, or do both."""
+    import tensorflow as tf
+
+    def draw(seed: Any, name: str) -> Any:
+        return tf.raw_ops.StatelessRandomUniform(shape=[3], seed=seed, name=name)
+
+    @tf.function
+    def drawn(seed: Any) -> Any:
+        return draw(seed, "inner")
+
+    @tf.function
+    def shared(seed: Any) -> Any:
+        return draw(seed, "either")
+
+    class Root(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.moving = tf.Variable([1, 2], dtype=tf.int64)
+            self.captured = tf.constant([constant, 7], tf.int64)
+
+        @tf.function
+        def __call__(self, x: Any, seed: Any) -> Any:
+            looped = tf.while_loop(
+                lambda i, *_: i < 2,
+                lambda i, s, t, y: (i + 1, s, t + 1, y + drawn(s) + draw(t, "moved_in_loop")),
+                [0, seed, self.moving.read_value(), tf.zeros([3])],
+            )
+            branch = tf.cond(
+                x[0] > -1e9,
+                lambda: drawn(tf.constant([constant, 2], tf.int64)),
+                lambda: draw(seed + 1, "branch"),
+            )
+            self.moving.assign_add([1, 1])
+            return {
+                "captured": draw(self.captured, "captured"),
+                "settled": branch + draw(seed, "own") + x,
+                "looped": looped[3],
+                "either": shared(self.moving.read_value()),
+                "other": shared(seed),
+                "shuffled": tf.random.shuffle(tf.range(9), name="mix"),
+            }
+
+    root = Root()
+    specs = tf.TensorSpec([3], name="x"), tf.TensorSpec([2], tf.int64, name="seed")
+    served = root.__call__.get_concrete_function(*specs)
+    tf.saved_model.save(root, str(path), signatures=served)
+    return path
+
+
+SEEDED = ("captured", "either", "looped", "other", "settled", "shuffled")
+
+
+@pytest.mark.tf2
+def test_a_seed_that_stays_is_no_random_op_and_is_not_pinned(tmp_path: Path) -> None:
+    path = seeded(tmp_path / "saved", 3)
+    paths = {name: (name,) for name in SEEDED}
+    arguments = ({"input": "x"}, {"input": "seed"})
+    call = Call("callable", "__call__", (), arguments, outputs=paths)
+    served = Call("signature", "serving_default", outputs=paths)
+    found = random_ops(path)
+    assert {op.node for op in found.of(call)} == {"while/moved_in_loop", "either", "mix"}
+    before = {
+        output: {op.node for op in found.of(call, output=output)}
+        for output in SEEDED
+    }  # fmt: skip
+    assert before == {
+        "captured": set(),
+        "either": {"either"},
+        "looped": {"while/moved_in_loop"},
+        "other": {"either"},
+        "settled": set(),
+        "shuffled": {"mix"},
+    }
+    pinned = pin(path, tmp_path / "pinned", 5)
+    gone = {op.node for op in found.ops} - {op.node for op in pinned.unpinned.ops}
+    assert gone == {"while/moved_in_loop"}
+    for each in (call, served):
+        left = {name: {op.node for op in pinned.unpinned.of(each, output=name)} for name in SEEDED}
+        assert left == {**before, "looped": set()}
+    (either,) = pinned.unpinned.of(call, output="either")
+    assert "whose seed may move or not" in str(either)
+
+
+@pytest.mark.tf2
+def test_a_changed_seed_fails_although_another_output_can_not_be_compared(tmp_path: Path) -> None:
+    report = bridge.parity(
+        seeded(tmp_path / "saved", 3), seeded(tmp_path / "other", 4), samples=1, batch_size=2
+    )
+    found = {
+        output: {row.status for row in report.comparisons if row.output == output}
+        for output in SEEDED
+    }
+    assert found == {
+        "captured": {bridge.Status.FAIL},
+        "either": {bridge.Status.NOT_COMPARABLE},
+        "looped": {bridge.Status.PASS},
+        "other": {bridge.Status.NOT_COMPARABLE},
+        "settled": {bridge.Status.FAIL},
+        "shuffled": {bridge.Status.NOT_COMPARABLE},
+    }
+    reasons = {row.output: row.reason for row in report.comparisons}
+    assert "'mix'" in reasons["shuffled"]
+    assert "'either'" in reasons["other"]

@@ -19,6 +19,7 @@ from bridge._parity.results import (
     Difference,
     InputSet,
     ParityReport,
+    PhotoRow,
     Runtime,
     Side,
     Status,
@@ -50,6 +51,7 @@ def _described(title: str) -> list[str]:
         ("### `inputs[]`", InputSet),
         ("### `difference`", Difference),
         ("### `worst`", Worst),
+        ("### `photos[]`", PhotoRow),
         ("### `bisections[]`", Bisection),
     ],
 )

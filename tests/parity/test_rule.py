@@ -10,11 +10,15 @@ from bridge._parity.options import ParityOptions
 from bridge._parity.results import Comparison, Difference, Status, StructureCheck, Verdict
 from bridge._parity.rule import (
     ACROSS_RTOL,
+    NOISE_FACTOR,
     SAME_RUNTIME_RTOL,
+    Breach,
+    BreachKind,
     Tolerance,
     check_overrides,
     decide,
     parse_override,
+    proves_nothing,
     tolerance_for,
 )
 from bridge.errors import UsageError
@@ -127,6 +131,52 @@ def test_the_verdict_and_what_decided(structure, comparisons, training, require_
     found, sentence = decide(structure, comparisons, training, require_gpu=require_gpu)
     assert found is verdict
     assert says in sentence
+
+
+def test_a_signature_of_which_nothing_was_compared_keeps_the_run_from_passing():
+    compared = row(signature="default")
+    reason = {"reason": "nothing pins RandomUniform", "difference": None}
+    unseen = [
+        row(Status.NOT_COMPARABLE, signature="sampled", output=output, **reason)
+        for output in ("a", "b")
+    ]
+    verdict, sentence = decide([], [compared, *unseen])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert sentence == (
+        "no output of signature 'sampled', variant {}, could be compared: nothing pins "
+        "RandomUniform"
+    )
+    # The same signature of another variant is another.
+    other = row(Status.NOT_COMPARABLE, variant="{train}", **reason)
+    verdict, sentence = decide([], [compared, other])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "'default', variant {train}" in sentence
+    # One output is enough, on one device too; and a failure stays one.
+    assert decide([], [*unseen, row(signature="sampled", output="c")])[0] is Verdict.PASS
+    skipped = row(**{**NO_GPU, "signature": "sampled"})
+    assert decide([], [compared, skipped])[0] is Verdict.PASS
+    assert decide([], [compared, skipped, *unseen])[0] is Verdict.INCONCLUSIVE
+    assert decide([], [row(**FAILED), *unseen])[0] is Verdict.FAIL
+
+
+FAR = Breach(BreachKind.FAR, 1e-3, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("breach", "noise", "excused"),
+    [
+        (FAR, None, False),
+        (FAR, Breach(BreachKind.FAR, 2e-5, 1e-5), True),
+        (FAR, Breach(BreachKind.FAR, 1e-3 / NOISE_FACTOR / 1.01, 1e-5), False),
+        (FAR, Breach(BreachKind.MISPLACED), False),
+        (Breach(BreachKind.MISPLACED), Breach(BreachKind.FAR, 1.0, 1e-5), False),
+        (Breach(BreachKind.MISPLACED), Breach(BreachKind.MISPLACED), True),
+        (Breach(BreachKind.UNEQUAL), Breach(BreachKind.UNEQUAL), True),
+        (Breach(BreachKind.FORM), Breach(BreachKind.FORM), False),
+    ],
+)
+def test_only_noise_of_the_same_kind_and_size_excuses_a_breach(breach, noise, excused):
+    assert proves_nothing(breach, noise) is excused
 
 
 def test_the_first_failure_is_named_with_its_place():

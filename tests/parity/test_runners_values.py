@@ -10,8 +10,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bridge._parity.runners import worker_values
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, RunnerError
+from bridge._parity.runners.segments import Segments
 from bridge._parity.runners.worker_values import TransportError, read_values, write_values
 from bridge._parity.surfaces.read import read_surface
 from bridge._parity.surfaces.surface import SAVED_MODEL, Call
@@ -45,7 +47,8 @@ def same(found, wanted) -> bool:
 
 
 def through_a_file(path, values):
-    return read_values(str(path), write_values(str(path), values), MORE)
+    header = write_values(str(path), values)
+    return read_values(np.fromfile(path, np.uint8), header, MORE)
 
 
 def test_every_dtype_comes_through_a_file_bit_for_bit(tmp_path):
@@ -82,6 +85,100 @@ def test_an_array_is_taken_as_it_lies(tmp_path):
 def test_what_is_no_tensor_is_refused(tmp_path, array):
     with pytest.raises(TransportError, match="'odd'"):
         write_values(str(tmp_path / "x"), {"odd": array})
+
+
+# -- what the runner has already ------------------------------------------------------------------
+
+
+def written(tmp_path, values, known=None):
+    """The header of values that are written where some are known, which are written first."""
+    names = [str(tmp_path / "known"), str(tmp_path / "new")]
+    header = write_values(names[0], known)
+    return write_values(names[1], values, {"file": names[0], "header": header})
+
+
+def test_numbers_that_are_known_are_not_written_again(tmp_path):
+    ragged = {"values": ARRAYS["float"], "row_splits_0": np.array([0, 2, 2])}
+    values = {**ARRAYS, "r": ragged}
+    header = written(tmp_path, values, values)
+    assert {n for n, parts in header.items() if parts is not None} == {"texts", "text", "no texts"}
+    assert (tmp_path / "new").stat().st_size < 400
+
+
+def changes():
+    """Arrays that look like others, and are not the same bit for bit."""
+    zeros = np.zeros(70_001, np.float32)
+    for place in (0, 40_000, 70_000):
+        other = zeros.copy()
+        other[place] = 1e-45
+        yield f"one bit at {place}", zeros, other
+    yield "sign of zero", zeros, -zeros
+    yield "shape", zeros, zeros.reshape(1, -1)
+    yield "dtype", zeros, zeros.view(np.int32)
+    yield "length", zeros, zeros[1:]
+    yield "parts", {"values": zeros}, {"values": zeros, "row_splits_0": np.array([0])}
+    yield "a part", {"values": zeros}, {"values": -zeros}
+    yield "a dense one", {"values": zeros}, zeros
+    yield "other bits of NaN", np.float32([np.nan]), -np.float32([np.nan])
+
+
+@pytest.mark.parametrize(("what", "known", "new"), list(changes()))
+def test_whatever_is_not_the_same_bit_for_bit_is_written(what, known, new, tmp_path):
+    assert written(tmp_path, {"x": new}, {"x": known})["x"] is not None
+    assert written(tmp_path, {"x": new}, {"x": new}) == {"x": None}
+
+
+def test_a_known_file_is_read_as_it_is_now(tmp_path):
+    x, y = np.zeros(9, np.float32), np.ones(9, np.float32)
+    known = str(tmp_path / "known")
+    for first, second in ((x, y), (y, x)):
+        header = {"file": known, "header": write_values(known, {"x": first})}
+        assert write_values(str(tmp_path / "new"), {"x": first}, header) == {"x": None}
+        assert write_values(str(tmp_path / "new"), {"x": second}, header)["x"] is not None
+    # Another file of that name and size is another file.
+    Path(known).rename(tmp_path / "old")
+    header = {"file": known, "header": write_values(known, {"x": x})}
+    write_values(str(tmp_path / "old"), {"x": y})
+    assert write_values(str(tmp_path / "new"), {"x": x}, header) == {"x": None}
+
+
+def test_few_files_stay_mapped(tmp_path):
+    x = {"x": np.zeros(9, np.float32)}
+    for number in range(20):
+        known = str(tmp_path / str(number))
+        header = {"file": known, "header": write_values(known, x)}
+        assert write_values(str(tmp_path / "new"), x, header) == {"x": None}
+    assert len(worker_values._maps) <= worker_values.MAPPED
+
+
+def test_a_file_is_written_over_and_what_was_behind_is_not_seen(tmp_path):
+    through_a_file(tmp_path / "x", {"x": np.arange(1000)})
+    assert through_a_file(tmp_path / "x", {"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
+
+
+def test_a_segment_is_used_again_when_nobody_shows_it_any_more(tmp_path):
+    segments = Segments(tmp_path)
+
+    def through(number):
+        segment = segments.take()
+        Path(segment.path).write_bytes(bytes([number]) * 8)
+        return segment, segments.read(segment, 8)
+
+    first, shown = through(1)
+    part = shown[2:4].view(np.uint16)
+    del shown
+    second, other = through(2)
+    assert second is not first
+    assert (part[0], other[0]) == (0x0101, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        other[0] = 3
+    del part
+    assert through(3)[0] is first
+    with pytest.raises(TransportError, match="of 9 bytes there are 8"):
+        segments.read(first, 9)
+    assert other[0] == 2
+    segments.close()
+    assert other[0] == 2
 
 
 # -- through TensorFlow ---------------------------------------------------------------------------
@@ -191,6 +288,29 @@ def test_values_travel_through_tensorflow_unchanged(runner, names):
     for name, parts in (("s", SPARSE), ("r", RAGGED)):
         assert found[name].keys() == parts.keys()
         assert all(same(found[name][part], array) for part, array in parts.items())
+
+
+@pytest.mark.tf2
+def test_an_output_that_another_runner_returned_becomes_the_same_object(runner):
+    call = replace(line(False), outputs={"y": ("y",), "rows": ("rows",)})
+    x = {"x": np.float32([[1, 2, 3], [4, 5, 6]])}
+    first = runner.run(call, x)
+    names = {"y": "y", "rows": "rows"}
+    again = runner.run(call, x, first, names)
+    assert again["y"] is first["y"]
+    assert again["rows"] is first["rows"]
+    # What lies elsewhere can't be known by this result.
+    assert again.header == {}
+    third = runner.run(call, x, again, names)
+    assert third["y"] is not first["y"]
+    assert same(third["y"], first["y"])
+    changed = runner.run(call, {"x": x["x"] + 1}, first, names)
+    assert changed["y"] is not first["y"]
+    assert changed["rows"] is first["rows"]
+    assert changed["y"].tolist() != first["y"].tolist()
+    crossed = runner.run(call, x, first, {"y": "rows", "rows": "y"})
+    assert same(crossed["y"], first["y"])
+    assert crossed["y"] is not first["y"]
 
 
 def line(training):

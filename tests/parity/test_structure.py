@@ -21,6 +21,7 @@ from bridge._parity.surfaces.surface import (
 )
 from bridge.model import TRAIN, Component, Encoding, Endpoint, Shape
 from bridge.proto import hub_pb, tf_pb
+from bridge.saved_model.object_tree import ObjectTree
 from tests.clients.converted import MODULES
 from tests.parity import models
 from tests.parity.models import Converted
@@ -324,14 +325,17 @@ def test_another_asset_fails_by_its_name(converted: Converted, tmp_path: Path) -
     path = models.copy(converted.saved_model("text_vocab"), tmp_path)
     (asset,) = (path / "assets").iterdir()
     asset.write_bytes(asset.read_bytes() + b"more\n")
+    table = "string_to_index/hash_table/hash_table"
     assert failed(compare(converted.module("text_vocab"), path)) == {
-        ("asset", asset.name, None, None)
+        ("asset", asset.name, None, None),
+        ("table", table, None, None),
+        ("table", "_tables/0", None, None),
     }
     (path / "assets" / "further").write_bytes(b"")
     asset.unlink()
-    assert failed(compare(converted.module("text_vocab"), path)) == {
-        ("asset", asset.name, None, None)
-    }
+    assert ("asset", asset.name, None, None) in failed(
+        compare(converted.module("text_vocab"), path)
+    )
 
 
 def test_a_table_that_is_not_filled_fails(converted: Converted, tmp_path: Path) -> None:
@@ -339,7 +343,23 @@ def test_a_table_that_is_not_filled_fails(converted: Converted, tmp_path: Path) 
     with models.variant(module) as graph:
         models.drop_from_nodes(graph, "table_initializer")
     assert failed(compare(converted.module("assets_many"), module)) == {
-        ("table", "count", None, None)
+        ("table", "string_to_index/hash_table/hash_table", None, None)
+    }
+
+
+def test_a_table_of_other_content_fails_by_its_name(converted: Converted, tmp_path: Path) -> None:
+    path = models.copy(converted.saved_model("assets_many"), tmp_path)
+    with models.only_graph(path) as graph:
+        nodes = [n for f in graph.graph_def.library.function for n in f.node_def]
+        (values,) = (
+            n.attr["value"].tensor
+            for n in nodes
+            if n.op == "Const" and b"cat" in n.attr["value"].tensor.string_val
+        )
+        values.string_val[1] = b"cow"
+    assert failed(compare(converted.module("assets_many"), path)) == {
+        ("table", "hash_table_2", None, None),
+        ("table", "_tables/4", None, None),
     }
 
 
@@ -391,6 +411,26 @@ def test_dtype_and_encoding_must_be_equal() -> None:
     assert not difference(ours, ours)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agrees"),
+    [
+        ((None, 5), (None, 5), True),
+        ((2, 5), (None, 5), True),
+        ((None, 5), (1, 5), False),
+        ((None, None), (None, 5), False),
+        (None, (None, 5), False),
+        (None, None, True),
+    ],
+)
+def test_an_input_that_takes_less_fails(ours: Shape, theirs: Shape, agrees: bool) -> None:
+    assert (difference(endpoint(ours), endpoint(theirs), is_input=True) == "") is agrees
+    fed = [replace(surface(SAVED_MODEL).computations[0], inputs={"x": endpoint(s)})
+           for s in (ours, theirs)]  # fmt: skip
+    first, second = (surface(SAVED_MODEL, computations=(one,)) for one in fed)
+    wanted = set() if agrees else {("input", "x", "{}", "default")}
+    assert failed(compare_structure(first, second)) == wanted
+
+
 def surface(model_format: str, **more: object) -> Surface:
     computation = Computation(frozenset(), "default", {"x": endpoint((None,))}, {}, ())
     made = Surface(
@@ -402,7 +442,7 @@ def surface(model_format: str, **more: object) -> Surface:
         regularization_losses={},
         updated={},
         assets={},
-        tables=0,
+        tables={},
         attachments={},
         image_size=None,
     )
@@ -500,3 +540,26 @@ def test_an_image_size_that_is_off_by_one_fails() -> None:
     assert failed(compare_structure(sizes[0], sizes[2])) == wanted
     assert failed(compare_structure(sizes[2], sizes[0])) == set()
     assert failed(compare_structure(sizes[0], sizes[0])) == set()
+
+
+# -- forms of a call -------------------------------------------------------------------------------
+
+
+def test_a_form_of_a_call_that_is_not_there_fails_by_its_name(
+    converted: Converted, tmp_path: Path
+) -> None:
+    path = models.copy(converted.saved_model("rnn"), tmp_path)
+    with models.only_graph(path) as graph:
+        models.drop_child(graph, "default")
+        tree = ObjectTree(graph.object_graph_def, path)
+        function = graph.object_graph_def.nodes[tree.children(0)["__call__"]].function
+        del function.concrete_functions[3]
+    structure = compare(converted.module("rnn"), path)
+    assert failed(structure) == {("callable", "__call__", "{}", "default")}
+    reasons = {check.reason for check in structure.checks if check.status is Status.FAIL}
+    assert reasons == {
+        "it can't be called as the attribute default",
+        "it can't be called with a dictionary, training=True, return_endpoints=True",
+    }
+    # A SavedModel is as good as another one that lacks the same.
+    assert failed(compare(path, path)) == set()

@@ -25,6 +25,7 @@ def batch_norm(
     factor: float = 1.0,
     shape: tuple[int, ...] = (3, 4, 5, 6),
     known: bool = True,
+    useless: bool = False,
 ) -> FlatFunction:
     """Returns a FusedBatchNormV3, and what follows from all its outputs."""
     import tensorflow as tf
@@ -35,7 +36,7 @@ def batch_norm(
         tf.Variable(random.uniform(0.5, 1.5, channels).astype(np.float32), trainable=trainable)
         for trainable in (True, True, training, training)
     )
-    nothing = training and factor == 1
+    nothing = training and factor == 1 and not useless
 
     def function(x: tf.Tensor) -> list[tf.Tensor]:
         norm = tf.raw_ops.FusedBatchNormV3(
@@ -73,6 +74,12 @@ def test_averages_are_computed_with_the_old_ones(tf1: Tf1Client, factor: float) 
 
 def test_the_averages_of_inference_are_those_that_it_got(tf1: Tf1Client) -> None:
     check_equal(tf1, batch_norm(training=False).rewrite(*PASSES))
+
+
+def test_averages_that_nothing_uses_become_empty(tf1: Tf1Client) -> None:
+    flat = batch_norm(useless=True)
+    check_equal(tf1, flat.rewrite(*PASSES))
+    assert flat.report.passes["batch-norm-average"] == 1
 
 
 def test_what_has_no_average_stays() -> None:

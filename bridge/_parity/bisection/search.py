@@ -62,7 +62,7 @@ def bisect(
 ) -> Bisection:
     """Finds the first node that differs.
 
-    What can't be read or run is no error: the result says so.
+    What can't be read, run or written is no error: the result says so.
 
     Args:
       reference: directory of the one model.
@@ -90,7 +90,7 @@ def bisect(
                 graphs, pair.inputs, inputs, Path(folder), python, time_limit
             ) as process:
                 found = search.run(process)
-    except (HubBridgeError, RunnerError) as error:
+    except (HubBridgeError, RunnerError, OSError) as error:
         return Bisection(variant, signature, None, reason=f"it can't be searched: {error}")
     return Bisection(variant, signature, **found)
 

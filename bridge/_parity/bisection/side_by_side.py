@@ -194,6 +194,8 @@ def _parts(inputs: Values, name: str) -> list[Any]:
 def _plain(value: Any) -> Any:
     """Returns an array that numpy writes without pickle."""
     array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # which np.load does not know; the session converts
+        array = array.astype(np.float32)
     if array.dtype.kind not in "OU":
         return array
     texts = [t.encode() if isinstance(t, str) else t for t in array.ravel().tolist()]

@@ -1,49 +1,144 @@
-"""Images to feed a model: made ones, and photos from files."""
+"""Which inputs are images, how large they are, and images made for them.
+
+An input is taken for images where
+
+1. it is dense, of numbers or truth values, and `[batch, height, width, channels]`, or
+   `[batch, frames, height, width, channels]`;
+2. neither height nor width is known to be 1, and nothing to be 0;
+3. it has up to six channels; or more, or an unknown number of them, if no other input has a length
+   that is open, which could be that of a sequence for both.
+
+What is open of height and width is what the model expects, else 224, or less where there are many
+channels. An image of floats or bytes with one, three or an unknown number of channels is a picture:
+it is fed nothing but images. Others may be features, so they are fed other values too.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.errors import MissingExtraError, SourceNotFoundError, UsageError
-from bridge.model import Encoding, Endpoint
+from bridge._parity.feed.values import numpy_type, sized, to_bfloat16
+from bridge.model import Encoding, Endpoint, Shape
 from bridge.proto import tf_pb
 
 Array = NDArray[Any]
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+Size = tuple[int, int]
+"""Height and width."""
 
-SAMPLE_PHOTOS = Path(__file__).resolve().parents[3] / "testdata" / "images" / "photos"
-"""What is shown where no folder is named: in a checkout of the sources only."""
+_SIZE = 224
+"""Height and width where the model says nothing; most networks were made for it."""
+
+_MOST_VALUES = 64 * _SIZE * _SIZE
+"""With so many values in one image of unknown size, it is made smaller: batches are in memory."""
+
+_FRAMES = 16
+_RGB = 3
+_FEW_CHANNELS = 6
 
 _OCTAVES = 7
 
 
-def image_input(inputs: Mapping[str, Endpoint]) -> str | None:
-    """Returns the name of the input that takes the images; None where none does.
+def image_inputs(inputs: Mapping[str, Endpoint]) -> tuple[str, ...]:
+    """Returns the names of the inputs that are images, by the rule above."""
+    found = {name: _channels(endpoint) for name, endpoint in inputs.items() if _is_image(endpoint)}
+    others = (endpoint.shape for name, endpoint in inputs.items() if name not in found)
+    lengths = any(shape is not None and None in shape[1:] for shape in others)
+    return tuple(
+        name
+        for name, channels in found.items()
+        if not lengths or (channels is not None and channels <= _FEW_CHANNELS)
+    )
 
-    It is float32, dense, `[batch, height, width, channels]` with 3, 1 or an unknown number of
-    channels. Where several are, it is the one named `images`.
+
+def is_picture(endpoint: Endpoint) -> bool:
+    """Whether an image is a picture for sure, by the rule above."""
+    kind = numpy_type(endpoint.dtype)
+    shown = kind is not None and (issubclass(kind, np.floating) or kind is np.uint8)
+    return shown and _channels(endpoint) in (1, _RGB, None)
+
+
+def photo_input(inputs: Mapping[str, Endpoint]) -> str | None:
+    """Returns the name of the input that takes the photos; None where none does.
+
+    It is a picture that is no video. Where several are, it is the one named `images`, else the
+    first one in colours.
     """
-    found = [name for name, endpoint in inputs.items() if _takes_images(endpoint)]
-    if "images" in found:
-        return "images"
-    return found[0] if len(found) == 1 else None
+    found = [
+        name
+        for name in image_inputs(inputs)
+        if is_picture(inputs[name]) and len(inputs[name].shape or ()) == 4
+    ]
+    found.sort(key=lambda name: (name != "images", _channels(inputs[name]) == 1))
+    return found[0] if found else None
 
 
-def _takes_images(endpoint: Endpoint) -> bool:
+def default_size(images: Sequence[Endpoint]) -> Size:
+    """Returns the size for images of a model that says nothing."""
+    side = _SIZE
+    shapes = [image.shape for image in images if image.shape and None in image.shape[-3:-1]]
+    while side > 1 and any(
+        math.prod(image_shape(shape, 1, (side, side))[1:]) > _MOST_VALUES for shape in shapes
+    ):
+        side //= 2
+    return side, side
+
+
+def image_shape(shape: Shape, rows: int, size: Size) -> tuple[int, ...]:
+    """Returns the shape of a batch of images.
+
+    Args:
+      shape: static shape of the input.
+      rows: what an unknown batch size is.
+      size: what unknown heights and widths are.
+    """
+    return sized(shape, (rows, *_open(shape, size)))
+
+
+def pixels(image: Array, dtype: int) -> Array:
+    """Returns an image as values of a dtype.
+
+    Args:
+      image: float32 in [0, 1].
+      dtype: DataType number. Floats stay in [0, 1], integers go up to 255, or what there is.
+    """
+    if dtype == tf_pb.DT_BFLOAT16:
+        return to_bfloat16(image)
+    kind = numpy_type(dtype)
+    assert kind is not None
+    if not issubclass(kind, np.integer):
+        return image.astype(kind, copy=False)
+    white = min(255, np.iinfo(kind).max)
+    return np.rint(image * np.float32(white)).astype(kind)
+
+
+def _is_image(endpoint: Endpoint) -> bool:
     shape = endpoint.shape
+    kind = numpy_type(endpoint.dtype)
     return (
         endpoint.encoding is Encoding.DENSE
-        and endpoint.dtype == tf_pb.DT_FLOAT
+        and kind is not None
+        and issubclass(kind, (np.floating, np.integer, np.bool_))
         and shape is not None
-        and len(shape) == 4
-        and shape[3] in (3, 1, None)
+        and len(shape) in (4, 5)
+        and 1 not in shape[-3:-1]
+        and 0 not in shape
     )
+
+
+def _channels(endpoint: Endpoint) -> int | None:
+    return endpoint.shape[-1] if endpoint.shape else None
+
+
+def _open(shape: Shape, size: Size) -> tuple[int, ...]:
+    """What unknown dimensions after the first are."""
+    frames = (_FRAMES,) if len(shape or ()) == 5 else ()
+    return (*frames, *size, _RGB)
 
 
 def noise(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -55,14 +150,15 @@ def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Returns noise that looks as nature does: in each octave half the contrast of the one below.
 
     Args:
-      shape: batch, height, width and channels.
+      shape: any dimensions, then height, width and channels.
       rng: source of random numbers.
 
     Returns:
       float32 of this shape; every image spans [0, 1].
     """
-    batch, height, width, channels = shape
-    result = np.zeros(shape, np.float32)
+    *rest, height, width, channels = shape
+    batch = math.prod(rest)
+    result = np.zeros((batch, height, width, channels), np.float32)
     for octave in range(_OCTAVES):
         cells = 2 ** (octave + 1)
         if cells > 2 * max(height, width):
@@ -75,7 +171,7 @@ def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     result -= result.min(axis=(1, 2, 3), keepdims=True)
     peak = result.max(axis=(1, 2, 3), keepdims=True)
     result /= np.where(peak > 0, peak, np.float32(1))
-    return result
+    return result.reshape(shape)
 
 
 def _stretched(grid: Array, axis: int, size: int) -> Array:
@@ -89,78 +185,3 @@ def _stretched(grid: Array, axis: int, size: int) -> Array:
     above *= part
     above += below
     return above
-
-
-def find_photos(folder: Path | None) -> tuple[Path, ...]:
-    """Returns the JPEG and PNG files of a folder, by name.
-
-    Args:
-      folder: where they are; None takes those in testdata/, of which there are none where the
-        sources are not at hand.
-
-    Raises:
-      UsageError: the folder does not exist, or has none.
-    """
-    if folder is None:
-        folder = SAMPLE_PHOTOS
-        if not folder.is_dir():
-            return ()
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        raise SourceNotFoundError(
-            f"can't read the folder of images {folder}: {error.strerror}",
-            hint="--images takes a folder of JPEG and PNG files",
-        ) from error
-    photos = tuple(p for p in entries if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if not photos:
-        raise UsageError(
-            f"there is no image in {folder}", hint="it takes .jpg, .jpeg or .png files"
-        )
-    return photos
-
-
-def read_photos(files: Sequence[Path], height: int, width: int, channels: int) -> Array:
-    """Reads photos, scaled to one size.
-
-    Args:
-      files: JPEG or PNG files.
-      height: of the result, in pixels.
-      width: likewise.
-      channels: 3 for RGB, 1 for grey.
-
-    Returns:
-      float32 `[len(files), height, width, channels]` in [0, 1].
-
-    Raises:
-      MissingExtraError: Pillow is not installed.
-      UsageError: a file that is no image.
-    """
-    result = np.empty((len(files), height, width, channels), np.float32)
-    for image, file in zip(result, files, strict=True):
-        image[...] = _read_photo(file, height, width, channels)
-    # As tf.image.convert_image_dtype does it.
-    result *= np.float32(1 / 255)
-    return result
-
-
-def _read_photo(file: Path, height: int, width: int, channels: int) -> Array:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(
-            "photos can't be read without Pillow", hint="pip install 'hubbridge[parity]'"
-        ) from error
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        with Image.open(file, formats=("JPEG", "PNG")) as image:
-            # A JPEG file of many megapixels is read at half, a quarter or an eighth of its size.
-            image.draft(mode, (2 * width, 2 * height))
-            scaled = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-    # Pillow raises many kinds for a damaged file, SyntaxError and struct.error among them.
-    except Exception as error:
-        raise UsageError(
-            f"can't read the image {file}: {error}",
-            hint="take it out of the folder, or replace it with a JPEG or PNG file",
-        ) from error
-    return np.asarray(scaled, np.uint8).reshape(height, width, channels)

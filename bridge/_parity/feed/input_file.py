@@ -7,6 +7,7 @@ An array is named `INPUT`, which gives it to every signature with such an input,
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -41,14 +42,16 @@ class InputFile:
         except OSError as error:
             raise SourceNotFoundError(f"can't open {path}: {error.strerror}") from error
         try:
-            opened = np.load(self._file, allow_pickle=False)
+            # np.load would read other formats too.
+            if not zipfile.is_zipfile(self._file):
+                raise ValueError("it is none")
+            self._file.seek(0)
+            self._arrays = np.load(self._file, allow_pickle=False)
         except Exception as error:  # zipfile and numpy raise a dozen kinds
             self._file.close()
-            raise self._error(f"can't read {path} as a .npz file: {error}") from error
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            self._file.close()
-            raise self._error(f"{path} holds one array without a name")
-        self._arrays = opened
+            raise UsageError(
+                f"can't read {path} as a .npz file: {error}", hint="np.savez writes such a file"
+            ) from error
 
     def __enter__(self) -> InputFile:
         return self
@@ -66,8 +69,10 @@ class InputFile:
         """Checks that every array is an input of one of the signatures.
 
         Raises:
-          UsageError: one that is not would have no effect.
+          UsageError: one that is not would have no effect; or there is none.
         """
+        if not self._arrays.files:
+            raise self._error(f"{self._path} has no array")
         known = {
             _join(prefix, part)
             for computation in computations

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge._parity.feed.strings import WORDS
 from bridge._parity.runners.protocol import Value
 from bridge.dtypes import dtype_name
-from bridge.errors import UnsupportedError
+from bridge.errors import MissingExtraError, UnsupportedError
 from bridge.model import Encoding, Endpoint, Shape
 from bridge.proto import tf_pb
 
@@ -23,7 +24,7 @@ _NUMPY: Mapping[int, type[np.generic]] = {
     tf_pb.DT_FLOAT: np.float32,
     tf_pb.DT_DOUBLE: np.float64,
     tf_pb.DT_HALF: np.float16,
-    # numpy has no type for it: float32 values that a bfloat16 holds exactly stand for it.
+    # numpy itself has no type for it: values are made, and stand in files, as float32.
     tf_pb.DT_BFLOAT16: np.float32,
     tf_pb.DT_INT8: np.int8,
     tf_pb.DT_INT16: np.int16,
@@ -42,14 +43,34 @@ _NUMPY: Mapping[int, type[np.generic]] = {
 _EDGES = (0.0, -0.0, 1.0, -1.0, 1e-6, -1e-6, 6.0, -6.0)
 """Floats at which functions often change their course, and none where they overflow."""
 
-_WORDS = (
-    "the", "cat", "sat", "on", "a", "mat", "", "Hello, world!", "unfamiliarword", "7",
-    " two  words ", "naïve", "Straße", "日本語", "дом", "🙂",
-)  # fmt: skip
-
 FEW = 2
 """Integers are below it, unless something else is asked for: it is a truth value, a segment, or in
 a vocabulary, however small that is."""
+
+MANY = 100
+"""Integers that may be sizes or numbers of steps are below it, whatever is asked for: memory and
+time of a model may grow with them."""
+
+_SIZES = 4
+"""As many integers in a shape that is known may be sizes."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What integers and strings are drawn from.
+
+    Attributes:
+      bound: integers are below it, as far as their dtype goes.
+      strings: the strings.
+      integers: where there are any that the dtype holds, integers are drawn from these.
+    """
+
+    bound: int = FEW
+    strings: Sequence[bytes] = WORDS
+    integers: Sequence[int] = ()
+
+
+PLAIN = Choice()
 
 
 def generator(seed: int, *parts: str | int) -> np.random.Generator:
@@ -78,7 +99,12 @@ class Part:
     @property
     def numpy(self) -> type[np.generic] | None:
         """The type of its array; None where there is none. Strings are bytes objects."""
-        return _NUMPY.get(self.dtype)
+        return numpy_type(self.dtype)
+
+
+def numpy_type(dtype: int) -> type[np.generic] | None:
+    """Returns the type of the arrays of a DataType; None where there is none."""
+    return _NUMPY.get(dtype)
 
 
 def parts(name: str, endpoint: Endpoint) -> dict[str, Part]:
@@ -141,13 +167,26 @@ def sized(shape: Shape, sizes: Sequence[int]) -> tuple[int, ...]:
     )
 
 
+def is_integer(dtype: int) -> bool:
+    """Whether a DataType is one of integers."""
+    kind = numpy_type(dtype)
+    return kind is not None and issubclass(kind, np.integer)
+
+
+def may_be_sizes(shape: Shape) -> bool:
+    """Whether integers of this static shape may be sizes: one by itself, or a short vector."""
+    return (
+        shape is not None and len(shape) < 2 and all(n is not None and n <= _SIZES for n in shape)
+    )
+
+
 def make(
     name: str,
     endpoint: Endpoint,
     sizes: Sequence[int],
     rng: np.random.Generator,
     layout: np.random.Generator,
-    bound: int = FEW,
+    choice: Choice = PLAIN,
 ) -> Value:
     """Returns a value for an input.
 
@@ -157,18 +196,18 @@ def make(
       sizes: what its unknown dimensions are, as `sized` takes them.
       rng: source of random numbers.
       layout: likewise, for the places of values in sparse tensors and the lengths of ragged rows.
-      bound: integers are below it.
+      choice: what integers and strings are drawn from.
 
     Raises:
       UnsupportedError: as `parts` raises it.
     """
     wanted = parts(name, endpoint)
     if endpoint.encoding is Encoding.DENSE:
-        return _dense(wanted[""], sized(endpoint.shape, sizes), rng, bound)
+        return _dense(wanted[""], sized(endpoint.shape, sizes), rng, choice)
     if endpoint.encoding is Encoding.SPARSE:
         shape = (None, None) if endpoint.shape is None else endpoint.shape
-        return _sparse(wanted["values"], sized(shape, sizes), rng, layout, bound)
-    return _ragged(endpoint.shape, wanted, sizes, rng, layout, bound)
+        return _sparse(wanted["values"], sized(shape, sizes), rng, layout, choice)
+    return _ragged(endpoint.shape, wanted, sizes, rng, layout, choice)
 
 
 def shape_of(value: Value) -> tuple[int, ...]:
@@ -192,34 +231,56 @@ def as_bytes(array: Array) -> Array:
 
 
 def to_bfloat16(array: Array) -> Array:
-    """Rounds finite float32 values to the nearest that a bfloat16 holds, ties to even."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    return rounded.view(np.float32)
+    """Rounds floats to bfloat16.
+
+    Raises:
+      MissingExtraError: the package that has this type, and comes with TensorFlow, is missing.
+    """
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise MissingExtraError(
+            "bfloat16 can't be fed without ml_dtypes", hint="pip install 'hubbridge[parity]'"
+        ) from error
+    result: Array = array.astype(ml_dtypes.bfloat16)
+    return result
 
 
-def _dense(part: Part, shape: tuple[int, ...], rng: np.random.Generator, bound: int) -> Array:
+def _dense(part: Part, shape: tuple[int, ...], rng: np.random.Generator, choice: Choice) -> Array:
     dtype = part.numpy
     assert dtype is not None
     if dtype is np.object_:
-        chosen = np.array([word.encode() for word in _WORDS], object)
-        return np.asarray(chosen[rng.integers(len(_WORDS), size=shape)], object).reshape(shape)
+        pool = np.array(choice.strings, object)
+        return np.asarray(pool[rng.integers(len(pool), size=shape)], object).reshape(shape)
     if dtype is np.bool_:
         return rng.integers(2, size=shape).astype(dtype)
     if issubclass(dtype, np.integer):
-        # Bytes in three dimensions or more are pixels.
-        high = 256 if dtype is np.uint8 and len(shape) > 2 else bound
-        return rng.integers(high, size=shape).astype(dtype)
+        return _integers(part, shape, rng, choice).astype(dtype)
     if not shape:
         # A number by itself is often a rate or a probability.
-        return np.asarray(rng.uniform(0.1, 0.9)).astype(dtype)
-    values = rng.standard_normal(shape)
-    if issubclass(dtype, np.complexfloating):
-        return (values + 1j * rng.standard_normal(shape)).astype(dtype)
-    edges = min(len(_EDGES), values.size // 2)
-    values.reshape(-1)[rng.choice(values.size, edges, replace=False)] = _EDGES[:edges]
+        values = np.asarray(rng.uniform(0.1, 0.9))
+    else:
+        values = rng.standard_normal(shape)
+        if issubclass(dtype, np.complexfloating):
+            return (values + 1j * rng.standard_normal(shape)).astype(dtype)
+        edges = min(len(_EDGES), values.size // 2)
+        values.reshape(-1)[rng.choice(values.size, edges, replace=False)] = _EDGES[:edges]
     values = values.astype(dtype)
     return to_bfloat16(values) if part.dtype == tf_pb.DT_BFLOAT16 else values
+
+
+def _integers(
+    part: Part, shape: tuple[int, ...], rng: np.random.Generator, choice: Choice
+) -> Array:
+    if may_be_sizes(part.shape):
+        return np.asarray(rng.integers(min(choice.bound, MANY), size=shape))
+    dtype = part.numpy
+    assert dtype is not None
+    limits = np.iinfo(np.dtype(dtype))
+    pool = [number for number in choice.integers if limits.min <= number <= limits.max]
+    if pool:
+        return np.asarray(np.array(pool, dtype)[rng.integers(len(pool), size=shape)])
+    return np.asarray(rng.integers(min(choice.bound, limits.max + 1), size=shape))
 
 
 def _sparse(
@@ -227,7 +288,7 @@ def _sparse(
     shape: tuple[int, ...],
     rng: np.random.Generator,
     layout: np.random.Generator,
-    bound: int,
+    choice: Choice,
 ) -> dict[str, Array]:
     cells = math.prod(shape)
     count = min((cells + 1) // 2, 3 * shape[0] if shape else 1)
@@ -236,7 +297,7 @@ def _sparse(
     indices = np.stack(np.unravel_index(flat, shape), axis=-1) if shape else np.zeros((count, 0))
     return {
         "indices": indices.astype(np.int64),
-        "values": _dense(part, (count,), rng, bound),
+        "values": _dense(part, (count,), rng, choice),
         "dense_shape": np.array(shape, np.int64),
     }
 
@@ -247,7 +308,7 @@ def _ragged(
     sizes: Sequence[int],
     rng: np.random.Generator,
     layout: np.random.Generator,
-    bound: int,
+    choice: Choice,
 ) -> dict[str, Array]:
     ragged_rank = len(wanted) - 1
     static: tuple[int | None, ...] = (None,) * (ragged_rank + 1) if shape is None else shape
@@ -263,4 +324,4 @@ def _ragged(
         result[f"row_splits_{axis}"] = splits.astype(dtype)
         rows = int(splits[-1])
     inner = sized(static, sizes)[ragged_rank + 1 :]
-    return {"values": _dense(wanted["values"], (rows, *inner), rng, bound), **result}
+    return {"values": _dense(wanted["values"], (rows, *inner), rng, choice), **result}

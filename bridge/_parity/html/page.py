@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import __version__
 from bridge._parity.html.charts import error_against_magnitude, error_histogram
-from bridge._parity.html.photos import worst_photos
+from bridge._parity.html.photos import albums
 from bridge._parity.results import Comparison, ParityReport, Runtime, Status, StructureCheck
 from bridge._parity.rule import describe_check, describe_row
 from bridge._parity.text import called, command_line, factor, lane, number
@@ -103,7 +103,7 @@ def render(report: ParityReport, images: Path | None = None) -> str:
         outputs=_groups(report.comparisons),
         training=_groups(report.training),
         checks=_checks(report.structure),
-        photos=worst_photos(report, images),
+        albums=albums(report, images),
         runtimes=_settings(report.runtimes),
         command=command_line(report),
         options=json.dumps(report.to_dict()["options"], indent=2, ensure_ascii=False),

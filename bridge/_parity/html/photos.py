@@ -4,68 +4,115 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge._parity.results import Comparison, InputSet, ParityReport
+from bridge._parity.results import Comparison, InputSet, ParityReport, PhotoRow
 
 PHOTOS = "photos"
-_MAX_PHOTOS = 8
+_MAX_ALBUMS = 12
+_MAX_PHOTOS = 4
+_MAX_OUTPUTS = 6
 _SIDE = 240
 _MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How an output differs on a photo.
+
+    Attributes:
+      row: the output, as the two runtimes computed it that differ most.
+      photo: how far it is off.
+    """
+
+    row: Comparison
+    photo: PhotoRow
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Is greater the farther the output is above its limit, or the closer to it."""
+        limit = self.row.limit
+        return self.photo.max_abs / limit if limit else math.inf, self.photo.max_abs
+
+
+@dataclass(frozen=True)
 class Photo:
-    """A photo, and the output that differs most on it.
+    """A photo, and the outputs that differ on it.
 
     Attributes:
       file: its name.
       source: the thumbnail as a `data:` URL; empty where the file can't be read any more.
-      row: the output.
+      outputs: the farthest off first.
     """
 
     file: str
     source: str
-    row: Comparison
+    outputs: Sequence[Seen]
 
 
-def worst_photos(report: ParityReport, images: Path | None) -> list[Photo]:
-    """Returns the photos that outputs differ most on, the one with the least headroom first.
+@dataclass(frozen=True)
+class Album:
+    """The photos that the main outputs of a signature differ most on, the farthest first."""
+
+    variant: str
+    signature: str
+    photos: Sequence[Photo]
+
+
+def albums(report: ParityReport, images: Path | None) -> list[Album]:
+    """Returns the photos of each signature that has some, the farthest first.
 
     Args:
       report: whose comparisons name the photos.
       images: the directory that relative names of files start from.
     """
-    sets = {(one.variant, one.signature): one for one in report.inputs if one.name == PHOTOS}
-    worst: dict[str, Comparison] = {}
-    for row in sorted(report.comparisons, key=_headroom):
-        file = _file(row, sets)
-        if file is not None:
-            worst.setdefault(file, row)
-    shown = list(worst.items())[:_MAX_PHOTOS]
-    return [Photo(Path(file).name, _thumbnail(file, images), row) for file, row in shown]
+    found = []
+    for given in report.inputs:
+        photos = _differing(report, given) if given.name == PHOTOS else []
+        if photos:
+            found.append((given, photos))
+    # Before thumbnails are made: there may be hundreds of signatures.
+    found.sort(key=lambda one: one[1][0][1][0].rank, reverse=True)
+    thumbnails: dict[str, str] = {}
+    made = []
+    for given, photos in found[:_MAX_ALBUMS]:
+        for file, _ in photos:
+            if file not in thumbnails:
+                thumbnails[file] = _thumbnail(file, images)
+        shown = [Photo(Path(file).name, thumbnails[file], seen) for file, seen in photos]
+        made.append(Album(given.variant, given.signature, shown))
+    return made
 
 
-def _headroom(row: Comparison) -> float:
-    return row.difference.headroom if row.difference is not None else float("inf")
+def _differing(report: ParityReport, given: InputSet) -> list[tuple[str, list[Seen]]]:
+    """Returns the files of a set that outputs of its signature differ most on."""
+    worst: dict[str, dict[str, Seen]] = {}
+    for row in report.comparisons:
+        if (row.variant, row.signature) != (given.variant, given.signature):
+            continue
+        for photo in row.difference.photos if row.difference is not None else ():
+            file = _file(photo, given)
+            if file is not None:
+                outputs = worst.setdefault(file, {})
+                seen = Seen(row, photo)
+                if row.output not in outputs or seen.rank > outputs[row.output].rank:
+                    outputs[row.output] = seen
+    files = [
+        (file, sorted(outputs.values(), key=lambda one: one.rank, reverse=True)[:_MAX_OUTPUTS])
+        for file, outputs in worst.items()
+    ]
+    return sorted(files, key=lambda one: one[1][0].rank, reverse=True)[:_MAX_PHOTOS]
 
 
-def _file(row: Comparison, sets: Mapping[tuple[str, str], InputSet]) -> str | None:
-    """Returns the photo in the row of the batch where the output differs most."""
-    worst = row.difference.worst if row.difference is not None else None
-    given = sets.get((row.variant, row.signature))
-    if worst is None or worst.inputs != PHOTOS or given is None or not worst.index:
-        return None
+def _file(photo: PhotoRow, given: InputSet) -> str | None:
+    """Returns the file in a row of a batch."""
     rows = [max((shape[0] for shape in one.values() if shape), default=0) for one in given.shapes]
-    if (
-        len(given.files) != sum(rows)
-        or worst.batch >= len(rows)
-        or worst.index[0] >= rows[worst.batch]
-    ):
+    if len(given.files) != sum(rows) or photo.batch >= len(rows) or photo.row >= rows[photo.batch]:
         return None
-    return given.files[sum(rows[: worst.batch]) + worst.index[0]]
+    return given.files[sum(rows[: photo.batch]) + photo.row]
 
 
 def _thumbnail(file: str, images: Path | None) -> str:

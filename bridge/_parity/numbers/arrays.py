@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge._parity.numbers.equal import look
 from bridge._parity.numbers.histogram import Magnitudes, Plane, bins
 from bridge._parity.numbers.ulp import max_ulp
 from bridge._parity.results import Difference, Worst
@@ -73,6 +74,26 @@ class Totals:
     def compared(self) -> int:
         """How many values could be subtracted: what is NaN or infinite can't."""
         return self._compared
+
+    def same(self, array: Array) -> Found | None:
+        """Counts floating-point values that are the same on both sides, bit for bit.
+
+        Returns:
+          What `floats` would; None where something is NaN or infinite, which it must look at.
+        """
+        looked = look(array)
+        if looked is None:
+            return None
+        size = array.size
+        self.values += size
+        self._compared += size
+        self._with_rel += looked.nonzero
+        self._largest = max(self._largest, looked.largest)
+        self._abs.counts[0] += size
+        self._rel.counts[0] += looked.nonzero
+        if size:
+            self._decades["equal"] = self._decades.get("equal", 0) + size
+        return Found(values=size, largest=looked.largest)
 
     def floats(self, a: Array, b: Array, dtype: str) -> Found:
         """Compares floating-point or complex values.
@@ -152,7 +173,7 @@ class Totals:
         Args:
           **others: the fields of Difference that the rule and the classes give.
         """
-        quantiles = {
+        quantiles: dict[str, Any] = {
             # The middle of a bin may be above everything in it.
             f"{name}_{kind}": min(histogram.quantile(share), largest)
             for kind, histogram, largest in (

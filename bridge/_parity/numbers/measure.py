@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from bridge._parity.feed.values import as_bytes
 from bridge._parity.numbers.agreement import ClassAgreement
 from bridge._parity.numbers.arrays import Found, Totals
+from bridge._parity.numbers.photos import PhotoRows
 from bridge._parity.numbers.ulp import BFLOAT16
 from bridge._parity.results import Difference, Status, Worst
-from bridge._parity.rule import Tolerance
+from bridge._parity.rule import Breach, BreachKind, Tolerance
 from bridge._parity.runners.protocol import Value
 from bridge.dtypes import dtype_name
 
@@ -83,30 +84,45 @@ class Accumulator:
         self._needed_rtol = 0.0
         self._headroom = math.inf
         self._batches = 0
+        self._photos = PhotoRows(with_classes=classification)
+        self._breach: Breach | None = None
+        """How the batch at hand breaks the rule."""
 
-    def add(self, reference: Value, candidate: Value, inputs: str, batch: int) -> None:
+    def add(
+        self, reference: Value, candidate: Value, inputs: str, batch: int, *, photos: int = 0
+    ) -> Breach | None:
         """Compares the output of one batch.
 
         Args:
           reference: an array, or a mapping of components for a sparse or ragged tensor.
-          candidate: likewise.
+          candidate: likewise. The same object means that both are the same bit for bit.
           inputs: name of the set of inputs.
           batch: index of the batch.
+          photos: how many photos the batch consists of, if those that differ most are wanted.
+
+        Returns:
+          How the batch breaks the rule; None where it does not.
         """
         self._batches += 1
+        self._breach = None
         sides = isinstance(reference, Mapping), isinstance(candidate, Mapping)
         if sides[0] != sides[1]:
             kinds = ["sparse or ragged" if composite else "dense" for composite in reversed(sides)]
             self._break(f"it is {kinds[0]} instead of {kinds[1]}", inputs, batch)
         elif not sides[0]:
-            self._add(np.asarray(reference), np.asarray(candidate), inputs, batch)
+            a = np.asarray(reference)
+            self._add(a, a if candidate is reference else np.asarray(candidate), inputs, batch)
         elif set(reference) != set(candidate):
             names = _listed(candidate), _listed(reference)
             self._break(f"its parts are {names[0]} instead of {names[1]}", inputs, batch)
         else:
             for part in sorted(reference):
-                a, b = np.asarray(reference[part]), np.asarray(candidate[part])
-                self._add(a, b, inputs, batch, part)
+                a = np.asarray(reference[part])
+                same = candidate[part] is reference[part]
+                self._add(a, a if same else np.asarray(candidate[part]), inputs, batch, part)
+        if photos and not (sides[0] or sides[1]):
+            self._photos.add(reference, candidate, batch, photos)
+        return self._breach
 
     @property
     def failed(self) -> bool:
@@ -130,6 +146,7 @@ class Accumulator:
                 headroom=0.0 if self._broken else self._headroom,
                 top1=self._classes.top1 if self._classes else None,
                 top5=self._classes.top5 if self._classes else None,
+                photos=self._photos.worst(),
             )
         if reason:
             return Measured(Status.FAIL, reason, limit, difference)
@@ -157,8 +174,9 @@ class Accumulator:
             a, b = a.astype(np.float32), b.astype(np.float32)
         is_float = a.dtype.kind in "fc"
         if is_float:
-            unit = BFLOAT16 if self._bfloat16 and names[0] == "float32" else names[0]
-            found = self._totals.floats(a.ravel(), b.ravel(), unit)
+            found = (self._totals.same(a) if a is b and a.dtype.kind == "f" else None) or (
+                self._totals.floats(a.ravel(), b.ravel(), self._unit(names[0]))
+            )
         elif names[0] == _STRING:
             a, b = as_bytes(a), as_bytes(b)
             found = self._totals.strings(a.ravel(), b.ravel())
@@ -177,18 +195,25 @@ class Accumulator:
         if self._classes and not part and a.dtype.kind == "f":
             self._classes.add(a, b)
 
+    def _unit(self, name: str) -> str:
+        """The dtype in whose last place units are counted."""
+        return BFLOAT16 if self._bfloat16 and name == "float32" else name
+
     def _judge(self, found: Found, at: str, inputs: str, batch: int, *, exact: bool) -> None:
         if found.misplaced:
-            self._break(f"{found.misplaced}{at}", inputs, batch)
+            self._break(f"{found.misplaced}{at}", inputs, batch, BreachKind.MISPLACED)
         if exact:
             if found.unequal:
                 count = f"{found.unequal} of {found.values}"
-                self._break(f"{count} values differ, the most{at}", inputs, batch)
+                reason = f"{count} values differ, the most{at}"
+                self._break(reason, inputs, batch, BreachKind.UNEQUAL)
             return
         limit = self._tolerance.limit(found.largest)
         this = _Batch(found.max_abs, limit, _where(inputs, batch), at)
         if self._closest is None or this.rank > self._closest.rank:
             self._closest = this
+        if this.rank[0]:
+            self._note(Breach(BreachKind.FAR, found.max_abs, limit))
         if found.max_abs:
             self._headroom = min(self._headroom, limit / found.max_abs)
             above = found.max_abs - self._tolerance.atol
@@ -196,8 +221,16 @@ class Accumulator:
                 needed = above / found.largest if found.largest else math.inf
                 self._needed_rtol = max(self._needed_rtol, needed)
 
-    def _break(self, reason: str, inputs: str, batch: int) -> None:
+    def _break(
+        self, reason: str, inputs: str, batch: int, kind: BreachKind = BreachKind.FORM
+    ) -> None:
         self._broken = self._broken or f"{reason} in {_where(inputs, batch)}"
+        self._note(Breach(kind))
+
+    def _note(self, breach: Breach) -> None:
+        """Remembers the gravest breach of the batch."""
+        if self._breach is None or breach.rank > self._breach.rank:
+            self._breach = breach
 
 
 def _where(inputs: str, batch: int) -> str:

@@ -2,7 +2,8 @@
 
 What draws at random can't be compared. In a pinned copy, every random op is its stateless
 counterpart with a constant seed: the same one for all, so that nobody needs to know which op of
-one model stands for which of the other. Two ops of one kind then draw the same stream, of which
+one model stands for which of the other. Ops whose seed is the same in each call keep it: what they
+draw is a part of what the model computes. Two ops of one kind then draw the same stream, of which
 each takes as much as its shape asks for. The stateless ops of old are those that TensorFlow 1.15
 and TensorFlow 2 both have, and that give the same numbers in both, bit for bit
 (tensorflow/core/kernels/stateless_random_ops.cc).
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge._parity.random.made_of import TOP
 from bridge._parity.random.random_ops import RandomOps, open_graph
 from bridge.attrs import ints_tensor_attr, type_attr
 from bridge.errors import SourceNotFoundError
@@ -105,15 +107,18 @@ def pin(model: Path, dest: Path, seed: int) -> Pinned:
     path = model / SAVED_MODEL
     saved_model = read_proto(tf_pb.SavedModel, path)
     count = 0
+    random = RandomOps(saved_model, path)
     for meta_graph in saved_model.meta_graphs:
         graph = open_graph(meta_graph, path)
+        to_pin = random.to_pin(frozenset(meta_graph.meta_info_def.tags))
         definition = meta_graph.graph_def
-        pins = _Pins(definition.node, graph, None, seed)
+        pins = _Pins(definition.node, to_pin[TOP], graph, None, seed)
         definition.node.extend(pins.added)
         count += pins.count
         for function in definition.library.function:
             arguments = [arg.name for arg in function.signature.input_arg]
-            pins = _Pins(function.node_def, graph, arguments, seed)
+            wanted = to_pin[function.signature.name]
+            pins = _Pins(function.node_def, wanted, graph, arguments, seed)
             function.node_def.extend(pins.added)
             count += pins.count
         meta_graph.collection_def.pop(RECORD, None)
@@ -149,6 +154,7 @@ class _Pins:
     def __init__(
         self,
         nodes: Iterable[tf_pb.NodeDef],
+        wanted: Iterable[str],
         graph: Graph,
         arguments: Iterable[str] | None,
         seed: int,
@@ -162,7 +168,7 @@ class _Pins:
         self._suffix = "" if arguments is None else ":output:0"
         self._suffixes: dict[str, int] = {}
         self.added: list[tf_pb.NodeDef] = []
-        self.count = sum(self._pin(node) for node in self._nodes.values())
+        self.count = sum(self._pin(self._nodes[name]) for name in wanted)
 
     def _pin(self, node: tf_pb.NodeDef) -> bool:
         if node.op in _STATELESS or node.op == _ALL_INTEGERS:

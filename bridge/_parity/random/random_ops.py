@@ -1,16 +1,19 @@
 """Which random ops a model has, and which of its computations they reach.
 
 An op counts as random where it may draw other numbers in the next call: ops that draw from a state
-of their own, and stateless ones whose seed is computed from anything but constants.
+of their own, and stateless ones whose seed is made of anything but constants and what callers give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge._parity.called import CalledFunctions
+from bridge._parity.random.made_of import TOP, Found, MadeOf
+from bridge._parity.random.seeds import Seed, seeds_of
+from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.surface import Call
 from bridge.errors import Where
 from bridge.graph import Graph, parse_tensor
@@ -24,6 +27,9 @@ from bridge.validate import check_graph
 
 _SETTLED_BY = ("seed", "key", "counter")
 """Names of the inputs that decide alone what a stateless op draws."""
+
+_SETTLED_OBJECTS = frozenset({"asset", "constant"})
+"""Kinds of captured objects that stay as they are."""
 
 _DRAWING = frozenset(
     {
@@ -50,14 +56,17 @@ class RandomOp:
       node: its node.
       op: the op.
       place: where the node stands: `variant {train}`, or `function NAME`.
+      is_known: False where nobody can tell whether its seed moves, or it does in some calls only.
     """
 
     node: str
     op: str
     place: str
+    is_known: bool = True
 
     def __str__(self) -> str:
-        return f"{self.op} {self.node!r} of {self.place}"
+        unknown = "" if self.is_known else ", whose seed may move or not"
+        return f"{self.op} {self.node!r} of {self.place}{unknown}"
 
 
 def random_ops(model: Path) -> RandomOps:
@@ -93,7 +102,7 @@ class RandomOps:
             for meta_graph in saved_model.meta_graphs
         }
         self._graphs = {
-            tags: _Drawing(open_graph(meta_graph, path))
+            tags: _Drawing(open_graph(meta_graph, path), _entries(meta_graph))
             for tags, meta_graph in self._meta_graphs.items()
         }
         self._path = path
@@ -101,34 +110,46 @@ class RandomOps:
         found = [op for drawing in self._graphs.values() for op in drawing.all()]
         self.ops = tuple(dict.fromkeys(found))
 
-    def of(self, call: Call, *, training: bool = False) -> tuple[RandomOp, ...]:
+    def of(
+        self, call: Call, *, training: bool = False, output: str | None = None
+    ) -> tuple[RandomOp, ...]:
         """Returns the random ops that decide about the outputs of a call.
 
         Args:
           call: the call. Where it can't be told which trace of a callable it runs, those of all
-            are returned, and of a function all that it holds.
+            are returned.
           training: of a module, whether to return also what the update ops and regularization
             losses of the variant need.
+          output: its output that counts; all by default.
         """
         if not self.ops:
             return ()
         if call.kind == "module":
-            return self._of_module(frozenset(call.tags), call.name, training)
+            return self._of_module(frozenset(call.tags), call.name, training, output)
         (tags,) = (t for t, m in self._meta_graphs.items() if m.HasField("object_graph_def"))
         if self._called is None:
             self._called = CalledFunctions(self._meta_graphs[tags], self._path)
-        found = [
-            op
-            for trace in self._called.traces(call)
-            for op in self._graphs[tags].of_function(trace.function)
-        ]
+        drawing = self._graphs[tags]
+        found: list[RandomOp] = []
+        for trace in self._called.traces(call):
+            if output is None:
+                found += drawing.of_function(trace.function)
+                continue
+            for position in self._called.results(trace, call.outputs[output]):
+                found += drawing.of_output(trace.function, position)
         return tuple(dict.fromkeys(found))
 
-    def _of_module(self, tags: Tags, signature: str, training: bool) -> tuple[RandomOp, ...]:
+    def to_pin(self, tags: Tags) -> Mapping[str, Collection[str]]:
+        """Returns the nodes of a graph that surely draw anew, by function; TOP is the graph."""
+        return self._graphs[tags].to_pin()
+
+    def _of_module(
+        self, tags: Tags, signature: str, training: bool, output: str | None
+    ) -> tuple[RandomOp, ...]:
         meta_graph = self._meta_graphs[tags]
         targets = [
-            tensor for info in meta_graph.signature_def[signature].outputs.values()
-            for tensor in _tensors(info)
+            tensor for name, info in meta_graph.signature_def[signature].outputs.items()
+            for tensor in _tensors(info) if output in (None, name)
         ]  # fmt: skip
         for key in (UPDATE_OPS, REGULARIZATION_LOSSES) if training else ():
             targets += meta_graph.collection_def[key].node_list.value
@@ -164,28 +185,67 @@ def _tensors(info: tf_pb.TensorInfo) -> list[str]:
     return [info.name]
 
 
+def _entries(meta_graph: tf_pb.MetaGraphDef) -> dict[str, list[Seed]]:
+    """Returns what is known of the arguments of the functions that users call."""
+    objects = meta_graph.object_graph_def
+    arguments = {
+        f.signature.name: f.signature.input_arg for f in meta_graph.graph_def.library.function
+    }
+    result: dict[str, list[Seed]] = {}
+    for name, concrete in objects.concrete_functions.items():
+        captured = [
+            Seed.SETTLED
+            if 0 <= number < len(objects.nodes)
+            and objects.nodes[number].WhichOneof("kind") in _SETTLED_OBJECTS
+            else Seed.MOVING
+            for number in concrete.bound_inputs
+        ]
+        given = max(0, len(arguments.get(name, ())) - len(captured))
+        if name in arguments:
+            result[name] = [*[Seed.SETTLED] * given, *captured]
+    return result
+
+
 class _Drawing:
     """The random ops of a graph and of its functions."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, entries: Mapping[str, Sequence[Seed]]):
         self._graph = graph
-        place = f"variant {graph.where.variant}"
-        self._own = self._find(graph.nodes, place)
-        self._in_functions = {
-            name: self._find({n.name: n for n in function.node_def}, f"function {name}")
-            for name, function in graph.functions.items()
+        self._bodies = Bodies(graph)
+        nodes: dict[str, list[tf_pb.NodeDef]] = {TOP: list(graph.nodes.values())}
+        nodes |= {name: list(function.node_def) for name, function in graph.functions.items()}
+        by_seed = {
+            place: {node.name: found for node in members if (found := self._seed_inputs(node))}
+            for place, members in nodes.items()
         }
+        seeds = seeds_of(graph, self._bodies, by_seed, entries)
+        self._found: dict[str, dict[str, RandomOp]] = {}
+        for place, members in nodes.items():
+            text = f"variant {graph.where.variant}" if place == TOP else f"function {place}"
+            self._found[place] = {
+                node.name: RandomOp(node.name, node.op, text, seed is not Seed.UNKNOWN)
+                for node in members
+                if self._draws_from_state(node)
+                or (seed := seeds.get((place, node.name), Seed.SETTLED)) is not Seed.SETTLED
+            }
+        self._made_of = MadeOf(self._bodies, self._look, with_order=True)
 
     def all(self) -> Iterator[RandomOp]:
         """Yields all of them."""
-        yield from self._own.values()
-        for found in self._in_functions.values():
+        for found in self._found.values():
             yield from found.values()
+
+    def to_pin(self) -> dict[str, list[str]]:
+        """Returns the names of those that surely are random, by function."""
+        return {
+            place: [name for name, op in found.items() if op.is_known]
+            for place, found in self._found.items()
+        }
 
     def of_nodes(self, targets: set[str]) -> tuple[RandomOp, ...]:
         """Returns those that nodes of the graph depend on, in the functions they call too."""
         needed = self._graph.ancestors(targets)
-        found = [op for name, op in self._own.items() if name in needed]
+        found = [op for name, op in self._found[TOP].items() if name in needed]
         for name in self._graph.nodes:
             if name in needed:
                 for function in self._graph.called_functions(self._graph.nodes[name]):
@@ -199,7 +259,7 @@ class _Drawing:
         stack = [name]
         while stack:
             function = stack.pop()
-            found += self._in_functions.get(function, {}).values()
+            found += self._found.get(function, {}).values()
             body = self._graph.functions.get(function)
             for node in body.node_def if body is not None else ():
                 for called in self._graph.called_functions(node):
@@ -208,46 +268,31 @@ class _Drawing:
                         stack.append(called)
         return tuple(found)
 
-    def _find(self, nodes: Mapping[str, tf_pb.NodeDef], place: str) -> dict[str, RandomOp]:
-        return {
-            node.name: RandomOp(node.name, node.op, place)
-            for node in nodes.values()
-            if self._is_random(node, nodes)
-        }
+    def of_output(self, name: str, position: int) -> tuple[RandomOp, ...]:
+        """Returns those that one result of a function is made of."""
+        found = self._made_of.of_output(name, position)
+        return tuple(
+            sorted(
+                (op for op in found if isinstance(op, RandomOp)), key=lambda op: (op.place, op.node)
+            )
+        )
 
-    def _is_random(self, node: tf_pb.NodeDef, nodes: Mapping[str, tf_pb.NodeDef]) -> bool:
+    def _look(self, place: str, node: tf_pb.NodeDef) -> tuple[Found, bool]:
+        op = self._found[place].get(node.name)
+        return frozenset(() if op is None else (op,)), True
+
+    def _draws_from_state(self, node: tf_pb.NodeDef) -> bool:
         op_def = self._graph.op_def(node)
-        names = [arg.name for arg in op_def.input_arg]
         attrs = {attr.name for attr in op_def.attr}
         if "dropout" in attrs and "rnn_mode" in attrs:  # cuDNN's, which draw for dropout only
             return self._graph.attr(node, "dropout").f != 0
-        if node.op in _DRAWING or "seed2" in attrs or "seed2" in names:
-            return True
+        # Some of today have `seed2` among their inputs.
+        return node.op in _DRAWING or "seed2" in attrs | {arg.name for arg in op_def.input_arg}
+
+    def _seed_inputs(self, node: tf_pb.NodeDef) -> list[int]:
+        """Returns which inputs decide what a stateless random op draws; other ops have none."""
+        names = [arg.name for arg in self._graph.op_def(node).input_arg]
         if "seed" not in names and not {"key", "counter"} <= set(names):
-            return False
+            return []
         # All these ops have one tensor for each argument.
-        return not all(
-            _is_constant(node.input[position], nodes, self._graph)
-            for position, name in enumerate(names)
-            if name in _SETTLED_BY
-        )
-
-
-def _is_constant(text: str, nodes: Mapping[str, tf_pb.NodeDef], graph: Graph) -> bool:
-    """True for a tensor that is computed of constants alone."""
-    seen: set[str] = set()
-    stack = [text]
-    while stack:
-        name = stack.pop().split(":")[0]
-        if name in seen or name.startswith("^"):
-            continue
-        seen.add(name)
-        node = nodes.get(name)
-        if node is None:  # an argument of the function
-            return False
-        op_def = graph.op_def(node)
-        source = not op_def.input_arg and node.op != "Const"
-        if op_def.is_stateful or source or node.op in graph.functions:
-            return False
-        stack.extend(node.input)
-    return True
+        return [position for position, name in enumerate(names) if name in _SETTLED_BY]

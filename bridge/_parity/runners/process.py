@@ -23,8 +23,14 @@ from bridge._parity.runners.protocol import (
     Value,
     Values,
 )
+from bridge._parity.runners.segments import Results, Segment, Segments
 from bridge._parity.runners.subprocesses import Process, end, ending, environment, exchange
-from bridge._parity.runners.worker_values import TransportError, read_values, write_values
+from bridge._parity.runners.worker_values import (
+    TransportError,
+    length,
+    read_values,
+    write_values,
+)
 from bridge._parity.surfaces.surface import HUB_MODULE, Call
 from bridge.model import format_tags
 
@@ -67,6 +73,7 @@ class RunnerProcess:
         self._work = work
         self._names = dict(variables or {})
         self._script = script
+        self._segments = Segments(work)
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
@@ -109,14 +116,35 @@ class RunnerProcess:
                 settings=settings,
             )
 
-    def run(self, call: Call, inputs: Values) -> dict[str, Value]:
+    def run(
+        self,
+        call: Call,
+        inputs: Values,
+        known: Results | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Results:
         """Computes a signature; returns its outputs by name.
 
         Whatever a call changes in the model is undone after it.
+
+        Args:
+          call: what to compute.
+          inputs: what to feed it.
+          known: what another runner returned. An output that is the same as one of these bit for
+            bit is not passed on: it becomes the same object.
+          names: by names of outputs, those of `known` that they may be the same as.
         """
+        names = names or {}
+        header = known.header if known is not None else {}
+        same = {name: header[other] for name, other in names.items() if other in header}
+        asked = {"file": known.path, "header": same} if known is not None and same else None
         with self._lock:
-            reply, outputs = self._compute("run", f"running {_named(call)}", call, inputs)
+            doing = f"running {_named(call)}"
+            reply, outputs = self._compute("run", doing, call, inputs, known=asked)
             self._placed = reply["placed"]
+            for name, parts in reply["outputs"].items():
+                if parts is None and known is not None:
+                    outputs[name] = known[names[name]]
             return outputs
 
     def train(self, call: Call, inputs: Values, steps: Sequence[int], rate: float) -> TrainResult:
@@ -144,9 +172,17 @@ class RunnerProcess:
                 variables[int(step)][names.get(name, name)] = value
             return TrainResult(variables.pop(0), reply["losses"], variables)
 
+    def losses(self, call: Call) -> list[float]:
+        """Returns the regularization losses of what a call belongs to, in TensorFlow 2."""
+        with self._lock:
+            doing = f"computing the regularization losses beside {_named(call)}"
+            _, found = self._compute("losses", doing, call, {})
+            return [float(found[str(number)]) for number in range(len(found))]
+
     def close(self) -> None:
         """Ends the process."""
         self._closed = True
+        self._segments.close()
         if self._process is not None:
             end(self._process)
 
@@ -165,21 +201,18 @@ class RunnerProcess:
 
     def _compute(
         self, op: str, doing: str, call: Call, inputs: Values, **fields: Any
-    ) -> tuple[dict[str, Any], dict[str, Value]]:
+    ) -> tuple[dict[str, Any], Results]:
         """Sends a request with arrays; returns the reply and the arrays in it."""
-        files = [self._work / name for name in ("inputs.bin", "outputs.bin")]
-        request = {
-            "op": op,
-            "call": asdict(call),
-            "inputs_file": str(files[0].absolute()),
-            "outputs_file": str(files[1].absolute()),
-            **fields,
-        }
+        request = {"op": op, "call": asdict(call), **fields}
         what = json.dumps([op, request["call"]])
         if what in self._broken:
             raise self._broken[what]
         self._load()
+        segments: list[Segment] = []
         try:
+            for key in ("outputs_file", "inputs_file"):
+                segments.append(self._segments.take())
+                request[key] = segments[-1].path
             request["inputs"] = write_values(request["inputs_file"], inputs)
             reply = self._ask(request, doing, what)
             if reply.get("nondeterministic") and not self._nondeterministic:
@@ -190,12 +223,16 @@ class RunnerProcess:
                 reply = self._ask(request, doing, what)
             if "error" in reply:
                 raise RunnerError(f"{self._who()} failed while {doing}: {reply['error']}")
-            return reply, read_values(request["outputs_file"], reply["outputs"], _more_dtypes())
+            header = {name: parts for name, parts in reply["outputs"].items() if parts is not None}
+            data = self._segments.read(segments[0], length(header))
+            segments.pop(0)  # it comes back by itself
+            values = read_values(data, header, _more_dtypes())
+            return reply, Results(values, request["outputs_file"], header)
         except TransportError as error:
             raise RunnerError(f"{self._who()} failed while {doing}: {error}") from error
         finally:
-            for file in files:
-                file.unlink(missing_ok=True)
+            for segment in segments:
+                self._segments.give_back(segment)
 
     def _ask(self, request: Mapping[str, Any], doing: str, what: str = "") -> dict[str, Any]:
         """Sends a request; returns the reply.

@@ -116,6 +116,13 @@ class Runner(Protocol):
         """
         ...
 
+    def losses(self, call: Call) -> list[float]:
+        """Returns the regularization losses of what a call belongs to, in TensorFlow 2.
+
+        They are those of the variant, or of the object.
+        """
+        ...
+
     def close(self) -> None:
         """Ends the process."""
         ...

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from worker_saved_model import SavedModel
 from worker_session import HubModule, PlainGraph, SessionModel
 from worker_setup import TF1, NoGpuError, Setup, SetupError
@@ -51,6 +52,7 @@ class Worker:
             "load": self._load,
             "run": self._run,
             "train": self._train,
+            "losses": self._losses,
         }[request["op"]]
         try:
             return operation(request)
@@ -92,7 +94,8 @@ class Worker:
             outputs = self._session(call, training=False).run(call["name"], values)
             outputs = {name: outputs[name] for name in call["outputs"]}
             placed = dict(sum((s.placed for s in self._sessions.values()), Counter()))
-        return {"outputs": write_values(request["outputs_file"], outputs), "placed": placed}
+        written = write_values(request["outputs_file"], outputs, request["known"])
+        return {"outputs": written, "placed": placed}
 
     def _train(self, request: Mapping[str, Any]) -> dict[str, Any]:
         call: dict[str, Any] = request["call"]
@@ -111,6 +114,15 @@ class Worker:
         outputs = write_values(request["outputs_file"], found)
         return {"outputs": outputs, "losses": losses, "names": names}
 
+    def _losses(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        call: dict[str, Any] = request["call"]
+        if self._saved_model is not None:
+            losses = self._saved_model.losses(call)
+        else:
+            losses = self._session(call, training=False).loss_values()
+        found = {str(number): np.asarray(loss) for number, loss in enumerate(losses)}
+        return {"outputs": write_values(request["outputs_file"], found)}
+
     def _session(self, call: Mapping[str, Any], *, training: bool) -> SessionModel:
         assert self._setup is not None
         key = (frozenset(call["tags"]), training)
@@ -122,7 +134,9 @@ class Worker:
     def _values(self, request: Mapping[str, Any]) -> dict[str, Any]:
         assert self._setup is not None
         dtypes = {"bfloat16": self._setup.tf.bfloat16.as_numpy_dtype}
-        values: dict[str, Any] = read_values(request["inputs_file"], request["inputs"], dtypes)
+        # A copy, for TensorFlow may keep an array that it is fed, and the file is written again.
+        data = np.fromfile(request["inputs_file"], np.uint8)
+        values: dict[str, Any] = read_values(data, request["inputs"], dtypes)
         return values
 
 

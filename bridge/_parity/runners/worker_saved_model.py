@@ -54,7 +54,7 @@ class SavedModel:
         return {
             name: arrays.get(DENSE, arrays)
             for name, parts in found.items()
-            for arrays in [{part: _array(tensor) for part, tensor in parts.items()}]
+            for arrays in [{part: _view(tensor) for part, tensor in parts.items()}]
         }
 
     def train(
@@ -69,9 +69,7 @@ class SavedModel:
         after = {}
         with self._tf.device(self._device):
             tensors = self._tensors(values)
-            path = call["name"].split(".") if call["kind"] == "callable" else [call["name"]]
-            owner = self._target(path[:-1])
-            losses = [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
+            losses = self.losses(call)
             for step in range(1, max(steps, default=1) + 1):
                 gradients = self._gradients(call, tensors)
                 if step == 1:
@@ -83,6 +81,13 @@ class SavedModel:
                     after[step] = {name: _array(v) for name, v in self._variables.items()}
             self._restore()
         return first, losses, after
+
+    def losses(self, call: Mapping[str, Any]) -> list[float]:
+        """Returns the regularization losses of the object that a call is made on."""
+        path = call["name"].split(".") if call["kind"] == "callable" else [call["name"]]
+        owner = self._target(path[:-1])
+        with self._tf.device(self._device):
+            return [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
 
     def _call(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Calls; returns the outputs by name."""
@@ -207,4 +212,10 @@ def _follow(value: Any, path: Sequence[Any]) -> Any:
 def _array(tensor: Any) -> Any:
     value = tensor.numpy()
     # A string's scalar is bytes, of which numpy by itself drops zeros at the end.
+    return np.asarray(value, tensor.dtype.as_numpy_dtype)
+
+
+def _view(tensor: Any) -> Any:
+    """Returns the array of a tensor that nobody writes to, with no copy of it being made."""
+    value = tensor.__array__()
     return np.asarray(value, tensor.dtype.as_numpy_dtype)

@@ -151,7 +151,7 @@ class SessionModel:
             with self._building():
                 application.backward = Backward(self.setup, application, self.trainable)
         backward = application.backward
-        losses = [float(loss) for loss in self._run(self.losses, {})]
+        losses = self.loss_values()
         with_weights = dict(feeds)
         outputs = self._run(backward.outputs, feeds)
         for weight, output in zip(backward.weights, outputs):
@@ -167,6 +167,10 @@ class SessionModel:
             if step in steps:
                 after[step] = self._arrays(self.variables, {})
         return first, losses, after
+
+    def loss_values(self) -> list[float]:
+        """Returns the regularization losses; HubModule has them only where it trains."""
+        return [float(loss) for loss in self._run(self.losses, {})]
 
     def _build(self) -> None:
         """Builds the state: variables, trainable variables and losses."""

@@ -15,13 +15,6 @@ from bridge.graph import Graph, Tensor
 from bridge.inline import MAX_NODES, called_body
 from bridge.proto import tf_pb
 
-_TABLE_FILLERS = (
-    "InitializeTable",
-    "InitializeTableFromTextFile",
-    "LookupTableImport",
-)
-"""Ops that put the initial content into a table, their first input; a V2 may stand behind."""
-
 
 def digest(*parts: bytes | str) -> bytes:
     """Returns the digest of some values in this order."""
@@ -125,10 +118,10 @@ class Contents:
             places = [digest("argument", str(place)) for place in range(len(arguments))]
             inner += self.of_function(name, places)
         if node.name not in own:
-            own[node.name] = digest(node.op, *self._attrs(graph, node))
+            own[node.name] = digest(node.op, *self.attrs(graph, node))
         return [digest(own[node.name], "from", *inputs, "running", *inner)]
 
-    def _attrs(self, graph: Graph, node: tf_pb.NodeDef) -> list[bytes]:
+    def attrs(self, graph: Graph, node: tf_pb.NodeDef) -> list[bytes]:
         """Returns the attributes that are neither hints nor defaults, which an exporter strips."""
         if node.op not in self._defaults:
             op_def = graph.ops.get(node.op)
@@ -147,29 +140,6 @@ class Contents:
             if value != defaults.get(name):
                 result += [name.encode(), value]
         return result
-
-    def of_tables(
-        self, graph: Graph, fillers: Iterable[str], given: Mapping[str, bytes]
-    ) -> dict[str, bytes]:
-        """Returns the digests of what tables are filled with, by the name of the table's node.
-
-        Args:
-          graph: the graph.
-          fillers: nodes; those that they depend on and that fill tables are looked at.
-          given: as for `of_tensors`.
-        """
-        tables: dict[str, list[bytes]] = {}
-        for name in sorted(graph.ancestors(fillers)):
-            node = graph.nodes[name]
-            op = node.op.removesuffix("V2")
-            if op not in _TABLE_FILLERS:
-                continue
-            table, *content = [t for t in graph.inputs(node) if not t.is_control]
-            values = self.of_tensors(graph, content, given)
-            tables.setdefault(table.node, []).append(
-                digest(op, *self._attrs(graph, node), "from", *values)
-            )
-        return {name: digest(*sorted(contents)) for name, contents in tables.items()}
 
 
 def _of_tensor(found: Mapping[str, list[bytes]], tensor: Tensor) -> bytes:

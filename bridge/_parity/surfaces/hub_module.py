@@ -6,15 +6,22 @@ variable is a variable of its own, as the module's graph has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
+from bridge._parity.surfaces.contents import Contents
 from bridge._parity.surfaces.digests import digest_of_ranges, digests_of_assets
 from bridge._parity.surfaces.image_size import image_size
 from bridge._parity.surfaces.surface import HUB_MODULE, Call, Computation, SeenVariable, Surface
+from bridge._parity.surfaces.tables import (
+    Filling,
+    TableReader,
+    asset_given,
+    keys_of,
+    seen_tables,
+)
 from bridge._parity.surfaces.writes import EffectsReader
 from bridge.graph import parse_tensor
 from bridge.hub_module import read_hub_module
@@ -52,6 +59,7 @@ def read_module_surface(directory: Path) -> Surface:
     )
     updated = {tags: _updated(v, v.update_ops.values()) for tags, v in model.variants.items()}
     by_calls = {tags: _updated(v, _run_by_calls(v)) for tags, v in model.variants.items()}
+    tables = seen_tables(_tables(model, directory, assets))
     attachments = {tags: variant.attachments for tags, variant in model.variants.items()}
     return Surface(
         path=directory,
@@ -74,10 +82,27 @@ def read_module_surface(directory: Path) -> Surface:
         updated=updated,
         updated_apart={tags: names - by_calls[tags] for tags, names in updated.items()},
         assets=assets,
-        tables=_count_tables(model, {name: value.encode() for name, value in assets.items()}),
+        tables=tables,
         attachments=attachments,
         image_size=image_size(computations, attachments.get(_main(model), {}), _main(model)),
+        table_keys=keys_of(tables.values()),
     )
+
+
+def variables_by_update_op(directory: Path) -> dict[tuple[str, str], frozenset[str]]:
+    """Returns the variables that each update op of a module writes, by variant and name of the op.
+
+    Raises:
+      UnsupportedError: the module has something that is not known.
+      MalformedError: it is broken.
+      UnsafeError: a link, or a name that leaves the module.
+    """
+    model = read_hub_module(directory, Report(str(directory), None, "parity"))
+    return {
+        (variant.label, name): _updated(variant, [node])
+        for variant in model.variants.values()
+        for name, node in variant.update_ops.items()
+    }
 
 
 def _main(model: Model) -> Tags:
@@ -113,18 +138,18 @@ def _shape(endpoint: Endpoint) -> Shape:
     return shape_from_proto(shape[0].tensor_shape_value) if shape else None
 
 
-def _count_tables(model: Model, assets: dict[str, bytes]) -> int:
-    """Returns how many tables of different content the signatures use."""
-    found: set[bytes] = set()
+def _tables(
+    model: Model, directory: Path, assets: Mapping[str, str]
+) -> Iterator[tuple[str, list[Filling]]]:
+    """Yields the tables that signatures use, by name, and what fills them."""
     for variant in model.variants.values():
         graph = variant.graph
-        contents = Contents(Bodies(graph))
-        given = {node: digest("asset", assets[name]) for node, name in variant.assets.items()}
-        filled = contents.of_tables(graph, variant.table_initializers, given)
+        bodies = Bodies(graph)
+        reader = TableReader(bodies, Contents(bodies), directory)
+        given = {node: asset_given(name, assets) for node, name in variant.assets.items()}
+        filled = reader.of_graph(graph, variant.table_initializers, given)
         tensors = [t for s in variant.signatures.values() for t in s.output_tensors()]
         used = graph.ancestors([parse_tensor(tensor).node for tensor in tensors])
-        found |= {
-            value for name, value in filled.items()
-            if name in used and graph.nodes[name].op in _TABLES
-        }  # fmt: skip
-    return len(found)
+        for name, fillings in filled.items():
+            if name in used and graph.nodes[name].op in _TABLES:
+                yield name, fillings

@@ -6,6 +6,7 @@
 | `obj(..., training=True)` | `default` of {train} |
 | `obj.name(...)`, with `training` likewise | `name` of {} and {train} |
 | `signatures['name']` | `name` of {} |
+| `signatures['default']`, where `obj(...)` is known to compute the same | `default` of {} |
 | `signatures['default']`, else `'serving_default'`, else the only one, where `obj` has neither
   `__call__` for inference nor a function `name` with both arguments | `default` of {}, too |
 | `signatures['serving_default']`, where `obj.default` is `obj` and `obj.serving_default` is not
@@ -30,13 +31,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.contents import Contents
 from bridge._parity.surfaces.surface import Computation
-from bridge._parity.surfaces.ways import Way, WayReader
+from bridge._parity.surfaces.ways import Library, Way, WayReader, same_graph
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Endpoint, Tags
 from bridge.report import Report
 from bridge.saved_model.choice import stand_in, trained_as
+from bridge.saved_model.mappings import compute_the_same
 from bridge.saved_model.names import SERVING_DEFAULT
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.traces import Trace
@@ -169,6 +170,8 @@ class _Builder:
         for name, trace in self._served.items():
             full = f"{self._prefix}{name}"
             known = ways.get(name)
+            if name == DEFAULT and self._is_another(trace):
+                continue
             if name == SERVING_DEFAULT and mapped and name not in with_modes:
                 self._interface.again[name] = DEFAULT
                 known = ways.get(DEFAULT)
@@ -183,6 +186,13 @@ class _Builder:
         source = None if DEFAULT in ways or with_modes else stand_in(self._served)
         if source is not None and source in ways:
             ways[DEFAULT] = list(ways[source])
+
+    def _is_another(self, trace: Trace) -> bool:
+        """True for a signature `default` that is not `__call__`, which is what counts."""
+        main = self._interface.ways[False].get(DEFAULT)
+        if self._call is None or not main:
+            return False
+        return not compute_the_same(main[0].trace, trace, self._reader.library)
 
     def _add_trained(self, with_modes: set[str]) -> None:
         """Adds what the other functions are in training, where the object can be trained at all."""
@@ -210,21 +220,24 @@ class _Builder:
 # -- computations ----------------------------------------------------------------------------------
 
 
-def computations_of(interfaces: Iterable[Interface], bodies: Bodies) -> list[Computation]:
+def computations_of(
+    interfaces: Iterable[Interface], contents: Contents, library: Library
+) -> list[Computation]:
     """Returns the computations of all interfaces, those of inference first.
 
     Args:
       interfaces: where they are offered.
-      bodies: the functions of the library.
+      contents: digests of what functions compute.
+      library: the functions, by name.
     """
-    contents = Contents(bodies)
     found: dict[tuple[Tags, str], list[Way]] = {}
     made_of: dict[tuple[Tags, str], object] = {}
     same_as: dict[tuple[Tags, str], tuple[Tags, str]] = {}
     for training in (False, True):
         for interface in interfaces:
-            for name, ways in sorted(interface.ways[training].items()):
+            for name, offered in sorted(interface.ways[training].items()):
                 key = interface.variant(training), name
+                ways = _without_spares(offered, contents, library)
                 digests = _digests(ways, contents)
                 if key in found:
                     # A subobject with `training=True`. What runs the same graph needs no run.
@@ -237,6 +250,15 @@ def computations_of(interfaces: Iterable[Interface], bodies: Bodies) -> list[Com
                 found[key], made_of[key] = list(ways), digests
     result = [_computation(*key, ways, same_as.get(key)) for key, ways in found.items()]
     return sorted(result, key=lambda c: (len(c.variant), sorted(c.variant), c.signature))
+
+
+def _without_spares(ways: list[Way], contents: Contents, library: Library) -> list[Way]:
+    """Returns the ways that run other graphs, and those that must be run whatever they are."""
+    kept = [way for way in ways if not way.is_spare]
+    for way in ways:
+        if way.is_spare and not any(same_graph(way, other, contents, library) for other in kept):
+            kept.append(way)
+    return kept
 
 
 def _digests(ways: list[Way], contents: Contents) -> object:

@@ -9,16 +9,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bridge._parity.surfaces.bodies import Bodies
+from bridge._parity.surfaces.contents import Contents
 from bridge._parity.surfaces.digests import digests_of_assets
+from bridge._parity.surfaces.forms import absent_forms
+from bridge._parity.surfaces.further import further_computations
 from bridge._parity.surfaces.image_size import image_size
 from bridge._parity.surfaces.saved_interfaces import Interface, computations_of, read_interfaces
 from bridge._parity.surfaces.saved_state import (
     check_captures,
-    count_tables,
     read_attachments,
+    read_tables,
     read_variables,
 )
 from bridge._parity.surfaces.surface import SAVED_MODEL, SeenVariable, Surface
+from bridge._parity.surfaces.tables import keys_of, seen_tables
 from bridge._parity.surfaces.ways import Way, WayReader
 from bridge._parity.surfaces.writes import Effects, EffectsReader, draws_by_seed
 from bridge.bundle import BundleIndex, read_index
@@ -66,7 +70,8 @@ def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> 
         check_captures(tree, name, function.bound_inputs)
     reader = WayReader(tree, concrete, graph)
     interfaces = read_interfaces(reader)
-    computations = computations_of(interfaces, bodies)
+    contents = Contents(bodies)
+    computations = computations_of(interfaces, contents, reader.library)
     if not computations:
         raise UnsupportedError(
             "the SavedModel has neither a `__call__` that was traced nor a serving signature",
@@ -79,6 +84,7 @@ def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> 
     used = {n for trace in (*traces, *(way.trace for way in ways)) for n in trace.captures}
     variables = read_variables(tree, _read_checkpoint(directory), used)
     assets = digests_of_assets(directory)
+    tables = seen_tables(read_tables(tree, bodies, graph, meta_graph, directory, assets, used))
     effects = _Effects(graph, bodies, variables)
     variants = {
         interface.variant(training): (interface, training)
@@ -100,10 +106,13 @@ def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> 
         regularization_losses={tags: len(losses[i.name]) for tags, (i, _) in variants.items()},
         updated=_updated(interfaces, effects),
         assets=assets,
-        tables=count_tables(tree, graph, bodies, meta_graph, assets, used),
+        tables=tables,
         attachments=attachments,
         image_size=image_size(computations, attachments[main], main),
         random_states=effects.random_states(ways),
+        absent_forms=absent_forms(reader, interfaces),
+        further=further_computations(reader, interfaces, contents),
+        table_keys=keys_of(tables.values()),
     )
 
 

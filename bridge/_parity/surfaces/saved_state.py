@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
@@ -10,6 +11,7 @@ from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.contents import Contents, digest
 from bridge._parity.surfaces.digests import digest_of_entry
 from bridge._parity.surfaces.surface import SeenVariable
+from bridge._parity.surfaces.tables import Filling, Given, TableReader, asset_given
 from bridge.bundle import BundleIndex
 from bridge.errors import MalformedError, Where
 from bridge.graph import Graph, Tensor
@@ -59,56 +61,55 @@ def read_variables(
     return result
 
 
-def count_tables(
+def read_tables(
     tree: ObjectTree,
-    graph: Graph,
     bodies: Bodies,
+    graph: Graph,
     meta_graph: tf_pb.MetaGraphDef,
+    directory: Path,
     assets: Mapping[str, str],
     used: Iterable[int],
-) -> int:
-    """Returns how many tables of different content functions use.
+) -> Iterator[tuple[str, list[Filling]]]:
+    """Yields the tables that functions use, by the attributes that lead to them.
 
     Args:
       tree: the objects.
-      graph: has the function library.
-      bodies: its functions.
+      bodies: the functions.
+      graph: has their library.
       meta_graph: the SavedModel's.
+      directory: where it lies.
       assets: digest of each asset file, by name.
       used: numbers of the objects that the functions capture.
     """
     contents = Contents(bodies)
+    reader = TableReader(bodies, contents, directory)
     concrete = meta_graph.object_graph_def.concrete_functions
     constants = {node.name: node for node in meta_graph.graph_def.node if node.op == "Const"}
 
-    def captured(number: int) -> bytes:
+    def captured(number: int) -> Given:
         node = tree.nodes[number]
         if node.HasField("asset"):
             position = node.asset.asset_file_def_index
             files = meta_graph.asset_file_def
             name = files[position].filename if 0 <= position < len(files) else ""
-            return digest("asset", assets.get(name, ""))
+            return asset_given(name, assets)
         if node.HasField("constant") and node.constant.operation in constants:
             constant = constants[node.constant.operation]
             alone = Graph([constant], graph.ops, where=graph.where)
-            return contents.of_tensors(alone, [Tensor(constant.name, 0)], {})[0]
-        return digest("object", str(number))
+            (content,) = contents.of_tensors(alone, [Tensor(constant.name, 0)], {})
+            return Given(content, constant.attr["value"].tensor)
+        return Given(digest("object", str(number)))
 
-    found: set[bytes] = set()
     for number in sorted(set(used)):
         if tree.kind(number) != "resource":
             continue
         for name in tree.concrete_functions(tree.child(number, "_initialize")):
             if name not in graph.functions or name not in concrete:
                 raise MalformedError(f"there is no function {name!r}", where=tree.where)
-            body = bodies[name]
             bound = list(concrete[name].bound_inputs)
             check_captures(tree, name, bound)
-            given = dict(zip(body.arguments, map(captured, bound), strict=False))
-            run = [*(tensor.node for tensor in body.outputs), *body.controls]
-            filled = contents.of_tables(body.graph, run, given)
-            found.update(filled.values())
-    return len(found)
+            for fillings in reader.of_function(name, list(map(captured, bound))).values():
+                yield tree.path(number), fillings
 
 
 def check_captures(tree: ObjectTree, function: str, numbers: Sequence[int]) -> None:

@@ -7,25 +7,33 @@
 3. Variants are the same if their tags are, or the names that subobjects have after their tags.
 4. Inputs are the same if their names are. Where one is left on each side, these two are: the
    module calls its image `images`, whatever the SavedModel does.
-5. Static shapes are equal, except that the candidate may know more than the reference does, and
-   may leave the first dimension, the batch, open.
-6. A SavedModel that serves anything serves every signature of a module's variant without tags, and
-   `default` also as `serving_default`.
+5. Static shapes are equal, except that the candidate may know more of an output than the reference
+   does, and may leave the first dimension, the batch, open. Of an input it may not know more: it
+   would refuse what the reference takes.
+6. What a SavedModel offers besides its signatures, a SavedModel must offer too, and it is compared
+   likewise; unless it runs the graph of the same signature in both. A module has no place for it.
+7. A SavedModel that serves anything serves every signature of a module's variant without tags, and
+   `default` also as `serving_default`. What it serves as `default` must be the module's, also where
+   that is not known to be what it computes when it is called. A callable that takes what those of a
+   converted module take can be called in all forms of these.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge._parity.results import Status, StructureCheck
+from bridge._parity.surfaces.further import kind_of
 from bridge._parity.surfaces.structure_state import compare_state, match_variables
 from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
-from bridge.model import DEFAULT, INFERENCE, Endpoint, Shape, Tags, format_tags
-from bridge.saved_model.names import SERVING_DEFAULT
+from bridge.model import DEFAULT, INFERENCE, TRAIN, Endpoint, Shape, Tags, format_shape, format_tags
+from bridge.saved_model.names import SERVING_DEFAULT, TRAINING
 from bridge.tensor_info import describe
 
 _Key = tuple[Tags, str]
+_DEFAULT: _Key = (INFERENCE, DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class _Comparison:
         self.pairs: list[Pair] = []
         self._reference = reference
         self._candidate = candidate
+        self._absent_forms = dict(candidate.absent_forms)
         self._ours = {(c.variant, c.signature): c for c in reference.computations}
         self._theirs = {(c.variant, c.signature): c for c in candidate.computations}
         self.variants = _match_variants(_variants(reference), _variants(candidate))
@@ -74,6 +83,7 @@ class _Comparison:
             if tags in matched and self._theirs[tags, name].same_as not in seen:
                 text = "it alone has it"
                 self._add("signature", name, candidate=text, variant=tags, signature=name)
+        self._compare_further()
 
     def _add(
         self,
@@ -143,6 +153,73 @@ class _Comparison:
         inputs = self._compare_inputs(ours, theirs)
         outputs = self._compare_outputs(ours, theirs)
         self.pairs.append(Pair(ours, theirs, inputs, outputs))
+        if self._reference.format == HUB_MODULE:
+            for call in theirs.calls:
+                for form in self._absent_forms.pop(call.name, ()):
+                    if f"{TRAINING}=True" in form and self._lacks_training():
+                        continue  # that is told already
+                    reason = f"it can't be called {form}"
+                    self._add("callable", call.name, reason=reason, variant=tags, signature=name)
+        if (served := self._served_default(ours)) is not None:
+            inputs = self._compare_inputs(ours, served)
+            outputs = self._compare_outputs(ours, served)
+            self.pairs.append(Pair(ours, served, inputs, outputs))
+
+    def _lacks_training(self) -> bool:
+        return any(c.variant == TRAIN for c in self._reference.computations) and (
+            TRAIN not in self.variants
+        )
+
+    def _served_default(self, ours: Computation) -> Computation | None:
+        """Returns what the SavedModel serves as `default`, where nothing else stands for it."""
+        formats = self._reference.format, self._candidate.format
+        if formats != (HUB_MODULE, SAVED_MODEL) or (ours.variant, ours.signature) != _DEFAULT:
+            return None
+        served = (c for c in self._candidate.further if c.calls[0].kind == "signature")
+        return next((c for c in served if c.calls[0].name == DEFAULT), None)
+
+    # -- further callables ---------------------------------------------------------------------
+
+    def _compare_further(self) -> None:
+        theirs: defaultdict[object, list[Computation]] = defaultdict(list)
+        for computation in self._candidate.further:
+            theirs[kind_of(computation)].append(computation)
+        seen: set[str] = set()
+        for ours in self._reference.further:
+            same = theirs[kind_of(ours)]
+            other = next((c for c in same if c.signature == ours.signature), next(iter(same), None))
+            self._compare_callable(ours, other)
+            seen |= {c.signature for c in same}
+        for computation in self._candidate.further:
+            if computation.signature not in seen:
+                self._add("callable", computation.signature, candidate="it alone has it")
+
+    def _compare_callable(self, ours: Computation, theirs: Computation | None) -> None:
+        name = ours.signature
+        if theirs is None and self._candidate.format == HUB_MODULE:
+            if ours.same_as is not None:
+                text = f"the same as {ours.same_as[1]!r} of {format_tags(ours.same_as[0])}"
+                self._add("callable", name, _ways(ours), text)
+                return
+            reason = "it is no signature, and a TF1 Hub module has nothing else"
+            check = StructureCheck(
+                "callable", name, Status.NOT_COMPARABLE, _ways(ours), reason=reason
+            )
+            self.checks.append(check)
+            return
+        if theirs is None:
+            same = [c for c in self._theirs.values() if kind_of(c) == kind_of(ours)]
+            reason = "" if same else "the candidate has no such callable"
+            text = _ways(same[0]) if same else ""
+            self._add("callable", name, _ways(ours), text, reason)
+            return
+        self._add("callable", name, _ways(ours), _ways(theirs))
+        if ours.same_as is None or ours.same_as != theirs.same_as:
+            inputs = self._compare_inputs(ours, theirs)
+            outputs = self._compare_outputs(ours, theirs)
+            self.pairs.append(Pair(ours, theirs, inputs, outputs))
+
+    # -- what is served ------------------------------------------------------------------------
 
     def _not_served(self, ours: Computation, theirs: Computation) -> str:
         """Says that a signature of a module is none that the SavedModel serves."""
@@ -152,6 +229,8 @@ class _Comparison:
         if formats != (HUB_MODULE, SAVED_MODEL) or ours.variant != INFERENCE or not serves:
             return ""
         names = {call.name for call in theirs.calls if call.kind == "signature"}
+        if self._served_default(ours) is not None:
+            names.add(DEFAULT)
         if ours.signature not in names and ours.signature != DEFAULT:
             return f"the candidate has no serving signature {ours.signature!r}"
         served = {call.name for call in calls if call.kind == "signature"}
@@ -203,7 +282,7 @@ class _Comparison:
         note: str = "",
     ) -> None:
         if ours is not None and theirs is not None:
-            reason = difference(ours, theirs)
+            reason = difference(ours, theirs, is_input=check == "input")
             note += "" if reason else refinement(ours.shape, theirs.shape)
         self._add(
             check,
@@ -262,13 +341,15 @@ def _text(endpoint: Endpoint | None) -> str:
     return "" if endpoint is None else describe({"": endpoint})[0].removeprefix(": ")
 
 
-def difference(ours: Endpoint, theirs: Endpoint) -> str:
+def difference(ours: Endpoint, theirs: Endpoint, *, is_input: bool = False) -> str:
     """Says what is wrong with an input or output of the candidate; empty where nothing is."""
     if ours.encoding is not theirs.encoding:
         return f"the candidate's is {theirs.encoding.value}, not {ours.encoding.value}"
     if ours.dtype != theirs.dtype:
         return "the candidate's is of another dtype"
     if ours.shape is None:
+        if is_input and theirs.shape is not None:
+            return f"it may have any shape, the candidate takes {format_shape(theirs.shape)} only"
         return ""
     if theirs.shape is None or len(ours.shape) != len(theirs.shape):
         return "the candidate's static shape is another"
@@ -277,6 +358,8 @@ def difference(ours: Endpoint, theirs: Endpoint) -> str:
         if wanted not in (None, size) and not may_be_open:
             there = "leaves it open" if size is None else f"says {size}"
             return f"dimension {position} of its static shape is {wanted}, the candidate {there}"
+        if is_input and wanted is None and size is not None:
+            return f"dimension {position} of it may have any size, the candidate takes {size} only"
     return ""
 
 

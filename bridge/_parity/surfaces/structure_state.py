@@ -8,7 +8,8 @@
    a SavedModel, those of {} are not compared where both have {train}.
 4. An update op of a module that depends on the inputs of no signature has no place in a SavedModel,
    whose calls run update ops.
-5. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
+5. Tables are the same if their content is, whatever they are called.
+6. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
    that attaches nothing may say the size of images by its input alone.
 """
 
@@ -18,7 +19,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, SeenVariable, Surface
+from bridge._parity.surfaces.surface import (
+    HUB_MODULE,
+    SAVED_MODEL,
+    SeenTable,
+    SeenVariable,
+    Surface,
+)
 from bridge.dtypes import dtype_name
 from bridge.model import INFERENCE, TRAIN, Tags, format_shape, format_tags
 from bridge.passes.image_conventions import IMAGE_MODULE_INFO
@@ -215,10 +222,23 @@ def _assets(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
 
 
 def _tables(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
-    ours, theirs = reference.tables, candidate.tables
-    if ours or theirs:
-        reason = "" if ours == theirs else f"the reference has {ours}, the candidate {theirs}"
-        yield _check("table", "count", str(ours), str(theirs), reason)
+    ours = {table.digest: table for table in reference.tables.values()}
+    theirs = {table.digest: table for table in candidate.tables.values()}
+    for content, table in ours.items():
+        other = theirs.get(content)
+        text = "" if other is None else _table_text(other)
+        if other is not None and other.name != table.name:
+            text += f", called {other.name!r}: found by its content"
+        reason = "the candidate has no table of this content" if other is None else ""
+        yield _check("table", table.name, _table_text(table), text, reason)
+    for content, table in theirs.items():
+        if content not in ours:
+            reason = "the reference has no table of this content"
+            yield _check("table", table.name, "", _table_text(table), reason)
+
+
+def _table_text(table: SeenTable) -> str:
+    return f"sha256:{table.digest[:12]}"
 
 
 def _attachments(

@@ -17,6 +17,9 @@ from bridge.model import Endpoint, Shape, Tags
 HUB_MODULE = "TF1 Hub module"
 SAVED_MODEL = "TF2 SavedModel"
 
+MAX_TABLE_KEYS = 256
+"""How many keys of a model's tables are read, for inputs that its tables know."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -100,6 +103,21 @@ class SeenVariable:
 
 
 @dataclass(frozen=True)
+class SeenTable:
+    """A lookup table, as it is when the model has been loaded.
+
+    Attributes:
+      name: of its node in a module; of a SavedModel, the attributes that lead to it.
+      digest: SHA-256 of its keys and values, in hexadecimal.
+      keys: some of its keys, strings as bytes.
+    """
+
+    name: str
+    digest: str
+    keys: tuple[bytes | int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Surface:
     """All of it.
 
@@ -114,13 +132,18 @@ class Surface:
       updated: names of the variables that a call changes, by variant: what update ops write in a
         module, what the training trace writes in a SavedModel.
       assets: SHA-256 of each asset file, by name.
-      tables: number of tables of different content that the computations use.
+      tables: the tables of different content that the computations use, by name.
       attachments: message bytes, by variant and key.
       image_size: height and width that images are expected to have; None where it says nothing.
       updated_apart: of those, the ones that update ops of a module write which depend on the
         inputs of no signature, so that no call of a SavedModel can run them.
       random_states: names of the variables that only hold the state of random ops. A module has
         none: its random ops draw anew in each run.
+      further: what a SavedModel offers besides, named as a call of it. A module has none.
+      absent_forms: by the paths of callables of a SavedModel that take what those of a converted
+        module take, the forms in which they can't be called.
+      table_keys: keys that its tables are known to hold, strings as bytes; at most
+        MAX_TABLE_KEYS of them.
     """
 
     path: Path
@@ -131,11 +154,14 @@ class Surface:
     regularization_losses: Mapping[Tags, int]
     updated: Mapping[Tags, frozenset[str]]
     assets: Mapping[str, str]
-    tables: int
+    tables: Mapping[str, SeenTable]
     attachments: Mapping[Tags, Mapping[str, bytes]]
     image_size: tuple[int, int] | None
     updated_apart: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
     random_states: frozenset[str] = frozenset()
+    further: tuple[Computation, ...] = ()
+    absent_forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    table_keys: tuple[bytes | int, ...] = ()
 
 
 @dataclass(frozen=True)

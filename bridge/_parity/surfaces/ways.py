@@ -13,6 +13,7 @@ from bridge.graph import Graph
 from bridge.model import Encoding, Endpoint
 from bridge.proto import tf_pb
 from bridge.saved_model.choice import Functions, pick_trace
+from bridge.saved_model.mappings import compute_the_same
 from bridge.saved_model.names import RETURN_ENDPOINTS, TRAINING
 from bridge.saved_model.object_tree import ObjectTree
 from bridge.saved_model.structured_value import parts_of
@@ -21,6 +22,8 @@ from bridge.saved_model.traces import (
     argument_defaults,
     argument_names,
 )
+
+Library = Mapping[str, tf_pb.FunctionDef]
 
 _SPARSE_PARTS = ("indices", "values", "dense_shape")
 
@@ -34,12 +37,14 @@ class Way:
       trace: the concrete function that it runs.
       training: what it gives an argument `training` that is a tensor.
       inputs: what a caller gives, by name.
+      is_spare: whether it need not be run where another way runs the same graph.
     """
 
     call: Call
     trace: Trace
     training: bool
     inputs: Mapping[str, Endpoint]
+    is_spare: bool = False
 
     @property
     def outputs(self) -> dict[str, Endpoint]:
@@ -67,6 +72,31 @@ class Way:
         }
 
 
+def same_graph(way: Way, other: Way, contents: Contents, library: Library) -> bool:
+    """True if all that a way returns is computed by the graph that another way runs.
+
+    Both take inputs of the same names, and an output has the same name in both, or is the only
+    one in both.
+
+    Args:
+      way: the one.
+      other: the other.
+      contents: digests of what functions compute.
+      library: the functions, by name.
+    """
+    trace = _renamed(way.trace, other.trace)
+    if trace is None or way.training != other.training:
+        return False
+    if len(trace.outputs) == len(other.trace.outputs) == 1:
+        outputs = (replace(trace.outputs[0], key=other.trace.outputs[0].key),)
+        trace = replace(trace, outputs=outputs)
+    if compute_the_same(trace, other.trace, library):
+        return True
+    known = other.contents(contents)
+    found = replace(way, trace=trace).contents(contents)
+    return all(known.get(name) == value for name, value in found.items())
+
+
 class WayReader:
     """Finds the ways that objects offer."""
 
@@ -85,7 +115,8 @@ class WayReader:
         """
         self.tree = tree
         self.functions = Functions(tree, concrete, graph.functions)
-        self._concrete = concrete
+        self.library = graph.functions
+        self.concrete = concrete
 
     def takes_modes(self, number: int | None) -> bool:
         """True for a function with the arguments `training` and `return_endpoints`."""
@@ -95,7 +126,9 @@ class WayReader:
     def callable(
         self, number: int | None, path: str, training: bool, like: Iterable[Way] = ()
     ) -> list[Way]:
-        """Returns the ways to call a function object: with all outputs, and as users do.
+        """Returns the ways to call a function object: with all outputs, as users do, and others.
+
+        The others take the same in another form, such as a dictionary, and are spare.
 
         Args:
           number: the function object.
@@ -107,25 +140,35 @@ class WayReader:
         main = pick_trace(self.functions, number, training=training, like=first)
         if main is None:
             return []
-        traces = [main]
-        if main.values.get(RETURN_ENDPOINTS) is True:
-            wanted = {**main.values, RETURN_ENDPOINTS: False}
-            plain = [t for t in self.functions.traces(number) if t.values == wanted]
-            # The form that takes the tensor itself stands last.
-            traces += [renamed for t in plain[-1:] if (renamed := _renamed(t, main)) is not None]
-        return [self._way(trace, number, path, training) for trace in traces]
+        if main.values.get(RETURN_ENDPOINTS) is not True:
+            return [self.way(main, number, path, training)]
+        others = [
+            renamed
+            for trace in self.functions.traces(number)
+            if trace.function != main.function
+            and {**trace.values, RETURN_ENDPOINTS: True} == main.values
+            and (renamed := _renamed(trace, main)) is not None
+        ]
+        # Of those that users call, the form that takes the tensor itself stands last.
+        plain = [t for t in others if t.values[RETURN_ENDPOINTS] is False][-1:]
+        spare = [t for t in others if t not in plain]
+        return [
+            *(self.way(trace, number, path, training) for trace in (main, *plain)),
+            *(replace(self.way(t, number, path, training), is_spare=True) for t in spare),
+        ]
 
-    def _way(self, trace: Trace, number: int | None, path: str, training: bool) -> Way:
+    def way(self, trace: Trace, number: int | None, path: str, training: bool) -> Way:
+        """Returns the way to run a trace of a function object, as `callable` takes it."""
         spec = self.functions.spec(number)
         given = arguments_of(
-            self._concrete[trace.function],
+            self.concrete[trace.function],
             trace,
             argument_names(spec),
             argument_defaults(spec),
             training,
             self.tree.where,
         )
-        outputs = paths_of(self._concrete[trace.function], trace, self.tree.where)
+        outputs = paths_of(self.concrete[trace.function], trace, self.tree.where)
         return Way(
             Call("callable", path, args=given.args, kwargs=given.kwargs, outputs=outputs),
             trace,
@@ -150,7 +193,7 @@ class WayReader:
             if inputs is None or {leaf.key for leaf in trace.outputs} != like.outputs.keys():
                 return None
             kwargs = {**kwargs, **{name: {"input": key} for name, key in inputs.items()}}
-        outputs = paths_of(self._concrete[trace.function], trace, self.tree.where)
+        outputs = paths_of(self.concrete[trace.function], trace, self.tree.where)
         call = Call("signature", name, kwargs=kwargs, outputs=outputs)
         return Way(call, trace, False, _inputs(trace) if like is None else like.inputs)
 
@@ -173,15 +216,22 @@ def _inputs(trace: Trace) -> dict[str, Endpoint]:
 
 
 def _renamed(trace: Trace, like: Trace) -> Trace | None:
-    """Returns a trace whose inputs have the names that those of another have."""
+    """Returns a trace whose inputs have the names that those of another of their types have."""
     keys = [leaf.key for leaf in trace.inputs if not leaf.is_fixed]
     wanted = [leaf.key for leaf in like.inputs if not leaf.is_fixed]
+    if _types(trace) != _types(like):
+        return None
     if set(keys) == set(wanted):
         return trace
     if len(keys) != 1 or len(wanted) != 1:
         return None
     inputs = [leaf if leaf.is_fixed else replace(leaf, key=wanted[0]) for leaf in trace.inputs]
     return replace(trace, inputs=tuple(inputs))
+
+
+def _types(trace: Trace) -> list[tuple[str, int]]:
+    ends = (leaf.endpoint for leaf in trace.inputs if not leaf.is_fixed)
+    return sorted((end.encoding.value, end.dtype) for end in ends)
 
 
 def _inputs_of(trace: Trace, like: Way) -> dict[str, str] | None:

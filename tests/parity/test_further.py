@@ -1,0 +1,114 @@
+"""What a SavedModel offers besides its signatures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bridge
+from bridge import Status, Verdict
+from bridge._parity.surfaces.read import read_surface
+from bridge._parity.surfaces.structure import compare_structure
+from tests.parity.models import Converted
+
+pytestmark = pytest.mark.tf2
+
+FEW: dict[str, Any] = {"samples": 1, "batch_size": 2}
+
+SCORE = "score(x: float32[?, 3])"
+INNER = "part.inner(x: float32[?, 3])"
+DOUBLE = "__call__(x: float64[?, 3])"
+SERVED = "signatures['default'](x: float32[?, 3])"
+
+
+def save(path: Path, *, factor: float = 2.0, score: bool = True, default: bool = True) -> Path:
+    """Saves a model with callables that are no signatures, and a signature `default` of its own."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec([None, 3], name="x")
+    model = tf.Module()
+    model.weights = tf.Variable([1.0, 2.0, 3.0], name="weights")
+    model.__call__ = tf.function(lambda x: x * tf.cast(model.weights, x.dtype))
+    model.__call__.get_concrete_function(spec)
+    model.__call__.get_concrete_function(tf.TensorSpec([None, 3], tf.float64, name="x"))
+    model.part = tf.Module()
+    model.part.inner = tf.function(lambda x: x - model.weights, input_signature=[spec])
+    model._own = tf.function(lambda x: x, input_signature=[spec])
+    if score:
+        model.score = tf.function(lambda x: factor * x + model.weights, input_signature=[spec])
+    other = tf.function(lambda x: {"y": x + model.weights}, input_signature=[spec])
+    signatures = (
+        {"default": other} if default else {"called": model.__call__.get_concrete_function(spec)}
+    )
+    tf.saved_model.save(model, str(path), signatures=signatures)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("model") / "saved")
+
+
+def test_another_saved_model_must_offer_it_and_compute_the_same(
+    model: Path, tmp_path: Path
+) -> None:
+    assert [c.signature for c in read_surface(model).further] == [DOUBLE, INNER, SCORE, SERVED]
+    report = bridge.parity(model, save(tmp_path / "other", factor=2.01), **FEW)
+    found = {row.signature: row.status for row in report.comparisons}
+    passed = dict.fromkeys(("default", DOUBLE, INNER, SERVED), Status.PASS)
+    assert found == {**passed, SCORE: Status.FAIL}
+    assert all(check.status is Status.PASS for check in report.structure)
+
+
+def test_what_the_candidate_lacks_fails_by_its_name(model: Path, tmp_path: Path) -> None:
+    without = save(tmp_path / "without", score=False)
+    checks = compare_structure(read_surface(model), read_surface(without)).checks
+    (check,) = (c for c in checks if c.status is not Status.PASS)
+    assert (check.check, check.name, check.status) == ("callable", SCORE, Status.FAIL)
+    checks = compare_structure(read_surface(without), read_surface(model)).checks
+    assert all(check.status is Status.PASS for check in checks)
+    (check,) = (c for c in checks if c.name == SCORE)
+    assert check.candidate == "it alone has it"
+
+
+def test_a_module_has_no_place_for_it(model: Path, tmp_path: Path) -> None:
+    """Nor for a signature `default` that is not what `__call__` computes."""
+    report = bridge.to_hub_module(model, tmp_path / "module", verify=True)
+    assert any(note.name == "default" for note in report.not_kept)
+    found = bridge.parity(model, tmp_path / "module", **FEW)
+    assert found.verdict is Verdict.PASS, found.decided_by
+    listed = {c.name for c in found.structure if c.status is Status.NOT_COMPARABLE}
+    assert listed == {DOUBLE, INNER, SCORE, SERVED}
+    assert {row.signature for row in found.comparisons} == {"default"}
+
+
+def test_a_signature_default_that_is_what_is_called_is_compared(tmp_path: Path) -> None:
+    path = save(tmp_path / "saved", default=False)
+    names = {c.signature for c in read_surface(path).further}
+    assert names == {DOUBLE, INNER, SCORE}
+    bridge.to_hub_module(path, tmp_path / "module")
+    assert bridge.parity(path, tmp_path / "module", **FEW).verdict is Verdict.PASS
+
+
+def test_what_serves_a_module_must_be_the_module(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    converted = Converted(tmp_path)
+    loaded = tf.saved_model.load(str(converted.saved_model("rnn")))
+    served = loaded.signatures["default"]
+    specs = served.structured_input_signature[1]
+
+    @tf.function(input_signature=[specs])
+    def twice(inputs: Any) -> Any:
+        return {name: 2 * value for name, value in served(**inputs).items()}
+
+    candidate = tmp_path / "again"
+    signatures = dict.fromkeys(("default", "serving_default"), twice)
+    tf.saved_model.save(loaded, str(candidate), signatures=signatures)
+    report = bridge.parity(converted.module("rnn"), candidate, **FEW)
+    through = {(row.status, row.through[1]) for row in report.comparisons if row.variant == "{}"}
+    assert (Status.FAIL, "signatures['default']") in through
+    assert {status for status, name in through if name.startswith("__call__")} == {Status.PASS}
+    assert report.verdict is Verdict.FAIL
