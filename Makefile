@@ -45,8 +45,9 @@ lint: $(READY) ## Check style, format and types
 	@$(PY) -m mypy bridge
 
 .PHONY: bench
-bench: $(READY) ## Measure the time and memory of conversions, and what comparing costs
+bench: $(READY) ## Measure the time and memory of conversions, of inspecting, and of comparing
 	@$(PY) benchmarks/run.py
+	@$(PY) benchmarks/inspect_speed.py
 	@$(PY) benchmarks/parity_overhead.py
 
 .PHONY: testdata

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bridge._check.results import CheckReport
+    from bridge._inspect.results import InspectReport
     from bridge._parity.results import ParityReport
     from bridge.report import Report
 
@@ -38,8 +40,8 @@ def to_saved_model(
       overwrite: replace a DEST that is there; it must be empty, or hold a SavedModel.
       link: hard-link the checkpoint's data where the file system lets, instead of copying it.
       dry_run: read, check and report, but write nothing.
-      verify: run both models and compare them before DEST appears; by default where the environment
-        variable HUBBRIDGE_VERIFY is 1.
+      verify: run both models and compare them before DEST appears; by default where TensorFlow is
+        installed, unless the environment variable HUBBRIDGE_VERIFY is 0.
       variant: tags of the variant that the root answers for, in a module that has no variant
         without tags.
       allow_ops: ops to let through although they are unsafe, or unknown to TensorFlow.
@@ -98,8 +100,8 @@ def to_hub_module(
       overwrite: replace a DEST that is there; it must be empty, or hold a SavedModel.
       link: hard-link the checkpoint's data where the file system lets, instead of copying it.
       dry_run: read, check and report, but write nothing.
-      verify: run both models and compare them before DEST appears; by default where the environment
-        variable HUBBRIDGE_VERIFY is 1.
+      verify: run both models and compare them before DEST appears; by default where TensorFlow is
+        installed, unless the environment variable HUBBRIDGE_VERIFY is 0.
       tf: the oldest TensorFlow release that must run and differentiate the module.
       task: `image_feature_vector` or `image_classification`: also name the signature `default` so.
       inputs: new names of inputs of the signature `default`, each with the name in the source.
@@ -212,6 +214,53 @@ def parity(
     )
     folder = Path(artifacts) if artifacts is not None else Path()
     return run(reference, candidate, options, artifacts=folder, progress=progress)
+
+
+def inspect(path: str | os.PathLike[str], *, conversion: bool = True) -> InspectReport:
+    """Says what is in a TF1 Hub module or a SavedModel, from its files alone.
+
+    TensorFlow is not needed; of the checkpoint only the index is read.
+
+    Args:
+      path: directory, .tar.gz, .zip or URL of the model. It is never written to.
+      conversion: also try whether it can be converted to the other format.
+
+    Returns:
+      Everything that is in it.
+
+    Raises:
+      UsageError: the path is absent or can't be read.
+      UnsupportedError: the checkpoint is of a kind that is not known.
+      RefusedError: it is malformed, unsafe, or no model.
+    """
+    from bridge._inspect.run import inspect as look
+
+    return look(path, conversion=conversion)
+
+
+def check(path: str | os.PathLike[str], *, only: Iterable[str] = ()) -> CheckReport:
+    """Judges whether a model keeps the common image signatures, clause by clause.
+
+    TensorFlow is not needed; the model is judged by its files alone. docs/check.md explains each
+    clause.
+
+    Args:
+      path: directory, .tar.gz, .zip or URL of a TF1 Hub module or a TF2 SavedModel. It is never
+        written to.
+      only: the clauses to judge, such as `IMG05`; all by default.
+
+    Returns:
+      What became of each clause.
+
+    Raises:
+      UsageError: the path is absent or can't be read, or there is no such clause.
+      UnsupportedError: the model has something that is not known.
+      RefusedError: it is malformed, unsafe, or neither a module nor a TF2 SavedModel.
+      TypeError: `only` is one string, not several.
+    """
+    from bridge._check.run import check as judge
+
+    return judge(path, _names("only", only))
 
 
 def _names(option: str, names: Iterable[str]) -> frozenset[str]:

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the program's name; those of the process by default.
 
     Returns:
-      The exit code: 0 done; 1 parity failed; 2 usage; 3 the model needs something unsupported; 4
+      The exit code: 0 done; 1 parity or check failed; 2 usage; 3 the model needs something unsupported; 4
       refused, malformed or unsafe input; 5 internal error.
     """
     if argv is None:

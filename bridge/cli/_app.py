@@ -9,6 +9,8 @@ import typer
 
 from bridge import __version__
 from bridge.cli._terminal import write_stderr, write_stdout
+from bridge.cli.check import check
+from bridge.cli.inspect import inspect
 from bridge.cli.parity import parity
 from bridge.cli.to_hub_module import to_hub_module
 from bridge.cli.to_saved_model import to_saved_model
@@ -22,8 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 parity failed, 2 usage, 3 the model needs something unsupported, "
-    "4 the input is malformed or unsafe, 5 internal error.",
+    epilog="Exit codes: 0 done, 1 parity or check failed, 2 usage, 3 the model needs something "
+    "unsupported, 4 the input is malformed or unsafe, 5 internal error.",
 )
 
 
@@ -50,6 +52,8 @@ def _root(
 app.command("to-saved-model")(to_saved_model)
 app.command("to-hub-module")(to_hub_module)
 app.command("parity")(parity)
+app.command("inspect")(inspect)
+app.command("check")(check)
 
 
 def run(argv: Sequence[str] | None) -> int:

@@ -1,0 +1,1 @@
+"""`bridge.inspect`: what is in a model, from its files alone."""

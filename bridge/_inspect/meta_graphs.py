@@ -1,0 +1,178 @@
+"""Describes what a MetaGraphDef says of its graph: signatures and collections."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from bridge._inspect.endpoints import endpoints_of
+from bridge._inspect.results import AttachmentInfo, SignatureInfo, VariantInfo
+from bridge.errors import MalformedError, Where
+from bridge.hub_module.names import REGULARIZATION_LOSSES, SAVED_MODEL_ASSETS, UPDATE_OPS
+from bridge.layout import ATTACHMENTS
+from bridge.model import format_tags
+from bridge.passes.image_conventions import IMAGE_MODULE_INFO
+from bridge.proto import hub_pb, tf_pb
+
+_Proto = TypeVar("_Proto", bound=Message)
+
+_INTERNAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
+"""Signatures in which loaders look up a node (python/saved_model/constants.py)."""
+
+_MAX_TEXT = 200
+"""So many characters are shown of an attached text."""
+
+
+def describe_variant(meta_graph: tf_pb.MetaGraphDef, path: Path) -> VariantInfo:
+    """Describes one graph.
+
+    Raises:
+      MalformedError: a signature or a collection is broken.
+    """
+    where = where_of(meta_graph, path)
+    graph_def = meta_graph.graph_def
+    return VariantInfo(
+        name=format_tags(meta_graph.meta_info_def.tags),
+        tags=sorted(meta_graph.meta_info_def.tags),
+        nodes=len(graph_def.node),
+        functions=len(graph_def.library.function),
+        signatures=[
+            _signature(name, meta_graph.signature_def[name], where)
+            for name in sorted(meta_graph.signature_def)
+            if name not in _INTERNAL
+        ],
+        update_ops=node_list(meta_graph, UPDATE_OPS, where),
+        regularization_losses=node_list(meta_graph, REGULARIZATION_LOSSES, where),
+    )
+
+
+def where_of(meta_graph: tf_pb.MetaGraphDef, path: Path) -> Where:
+    """Returns the place that errors name."""
+    return Where(path, format_tags(meta_graph.meta_info_def.tags))
+
+
+def _signature(name: str, proto: tf_pb.SignatureDef, where: Where) -> SignatureInfo:
+    place = Where(where.path, where.variant, name)
+    return SignatureInfo(
+        name,
+        proto.method_name,
+        endpoints_of(proto.inputs, place),
+        endpoints_of(proto.outputs, place),
+    )
+
+
+# -- collections ------------------------------------------------------------------------------
+
+
+def node_list(meta_graph: tf_pb.MetaGraphDef, key: str, where: Where) -> list[str]:
+    """Returns the names in a collection of nodes or tensors; an absent one has none.
+
+    Raises:
+      MalformedError: it is a collection of something else.
+    """
+    if key not in meta_graph.collection_def:
+        return []
+    collection = meta_graph.collection_def[key]
+    if collection.WhichOneof("kind") != "node_list":
+        raise MalformedError(f"collection {key!r} is no list of nodes", where=where)
+    return list(collection.node_list.value)
+
+
+def messages(
+    kind: type[_Proto], meta_graph: tf_pb.MetaGraphDef, key: str, where: Where
+) -> Iterator[_Proto]:
+    """Yields the messages of a collection; an absent one has none.
+
+    Raises:
+      MalformedError: it holds something else.
+    """
+    if key not in meta_graph.collection_def:
+        return
+    collection = meta_graph.collection_def[key]
+    held = collection.WhichOneof("kind")
+    if held == "any_list":
+        values = [packed.value for packed in collection.any_list.value]
+    elif held == "bytes_list":
+        values = list(collection.bytes_list.value)
+    else:
+        raise MalformedError(f"collection {key!r} is no list of messages", where=where)
+    for value in values:
+        yield _parse(kind, value, f"collection {key!r}", where)
+
+
+def _parse(kind: type[_Proto], value: bytes, what: str, where: Where) -> _Proto:
+    try:
+        return kind.FromString(value)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.name
+        raise MalformedError(f"{what} holds a broken {name}", where=where) from error
+
+
+def assets_of(meta_graph: tf_pb.MetaGraphDef, path: Path) -> dict[str, str]:
+    """Returns the asset file that each tensor of a graph names, by the name of its node."""
+    where = where_of(meta_graph, path)
+    found = list(messages(tf_pb.AssetFileDef, meta_graph, SAVED_MODEL_ASSETS, where))
+    found += meta_graph.asset_file_def
+    return {node_of(asset.tensor_info.name): asset.filename for asset in found}
+
+
+def node_of(tensor: str) -> str:
+    """Returns the node that makes a tensor, whatever stands for its index."""
+    return tensor.removeprefix("^").partition(":")[0]
+
+
+# -- attachments ------------------------------------------------------------------------------
+
+
+def describe_attachments(
+    meta_graphs: Sequence[tf_pb.MetaGraphDef], path: Path
+) -> list[AttachmentInfo]:
+    """Describes what is attached to the variants; a message that several have, once.
+
+    Raises:
+      MalformedError: an attachment is broken.
+    """
+    variants: dict[tuple[str, bytes], list[str]] = {}
+    for meta_graph in meta_graphs:
+        where = where_of(meta_graph, path)
+        for collection in sorted(meta_graph.collection_def):
+            # A SavedModel that was a module has one for each subobject that is a variant.
+            name, _, suffix = collection.partition("/")
+            if name != ATTACHMENTS:
+                continue
+            for one in messages(hub_pb.ModuleAttachment, meta_graph, collection, where):
+                label = suffix or where.variant or ""
+                variants.setdefault((one.key, one.value), []).append(label)
+    return [
+        _attachment(key, value, labels, Where(path))
+        for (key, value), labels in sorted(variants.items())
+    ]
+
+
+def _attachment(key: str, value: bytes, variants: list[str], where: Where) -> AttachmentInfo:
+    message: dict[str, Any] | None = None
+    text = None
+    if key == IMAGE_MODULE_INFO:
+        info = _parse(hub_pb.ImageModuleInfo, value, f"attachment {key!r}", where)
+        size = info.default_image_size
+        has_size = info.HasField("default_image_size")
+        message = {
+            "default_image_size": {"height": size.height, "width": size.width} if has_size else None
+        }
+    else:
+        text = _text(value)
+    return AttachmentInfo(key, list(dict.fromkeys(variants)), len(value), message, text)
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return None
+    if not text or not all(c.isprintable() or c.isspace() for c in text):
+        return None
+    return textwrap.shorten(text, _MAX_TEXT, placeholder=" …") or None
