@@ -155,3 +155,23 @@ def test_links_lead_somewhere(page):
     missing = [t for t in targets if not ((ROOT / page).parent / t).exists()]
     assert targets
     assert missing == []
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_what_is_shown_of_looking_is_what_is_printed(command, environ):
+    shown = re.search(
+        rf"^hubbridge {command} (\S+)\n```\n\n```text\n(.*?)^```$",
+        README,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", command, shown[1]],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environ | {"COLUMNS": "72"},
+    )
+    parts = shown[2].split("…\n")
+    assert len(parts) > 1
+    assert [part for part in parts if part not in done.stdout] == []

@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the program's name; those of the process by default.
 
     Returns:
-      The exit code: 0 done; 1 parity or check failed; 2 usage; 3 the model needs something unsupported; 4
-      refused, malformed or unsafe input; 5 internal error.
+      The exit code: 0 done; 1 parity or check failed; 2 usage; 3 the model needs something
+      unsupported; 4 refused, malformed or unsafe input; 5 internal error.
     """
     if argv is None:
         # The process ends with the command. Until then it makes millions of objects, which the
