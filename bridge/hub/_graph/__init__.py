@@ -1,0 +1,1 @@
+"""Modules in graphs: what `tf.compat.v1` programs, with their scopes and collections, expect."""
