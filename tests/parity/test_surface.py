@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import bridge
 from bridge._parity.surfaces.read import read_surface
+from bridge._parity.surfaces.structure import compare_structure
 from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Surface
 from bridge.model import INFERENCE, TRAIN, Encoding
 from bridge.saved_model.structured_value import none, string
@@ -280,3 +281,24 @@ def test_a_variable_must_be_marked_and_listed_to_be_trainable(tmp_path: Path) ->
     found = read_surface(model.write(tmp_path / "model")).variables
     assert {name for name, v in found.items() if v.trainable} == {"both"}
     assert {v.dtype for v in found.values()} == {FLOAT}
+
+
+@pytest.mark.tf2
+def test_a_module_that_updates_as_it_computes_needs_no_update_op(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from bridge import hub
+
+    def counting() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [None])
+        count = tf.compat.v1.get_variable("count", [], use_resource=True, trainable=False)
+        with tf.control_dependencies([count.assign_add(tf.reduce_sum(x))]):
+            hub.add_signature(inputs=x, outputs=tf.identity(x))
+
+    hub.create_module_spec(counting).export(tmp_path / "module")
+    module = read_surface(tmp_path / "module")
+    assert module.updated == {INFERENCE: {"count"}}
+    assert module.updated_apart == {INFERENCE: frozenset()}
+    bridge.to_saved_model(tmp_path / "module", tmp_path / "saved_model", verify=False)
+    checks = compare_structure(module, read_surface(tmp_path / "saved_model")).checks
+    assert [check for check in checks if check.status is not bridge.Status.PASS] == []

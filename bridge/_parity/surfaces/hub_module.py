@@ -6,7 +6,7 @@ variable is a variable of its own, as the module's graph has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from bridge._parity.surfaces.tables import (
     seen_tables,
 )
 from bridge._parity.surfaces.writes import EffectsReader
-from bridge.graph import parse_tensor
+from bridge.graph import Tensor, parse_tensor
 from bridge.hub_module import read_hub_module
 from bridge.model import INFERENCE, Endpoint, Model, Shape, Tags, Variant, shape_from_proto
 from bridge.ops import REFERENCE_TABLES, RESOURCE_TABLE
@@ -57,8 +57,15 @@ def read_module_surface(directory: Path) -> Surface:
         for variant in model.variants.values()
         for name, signature in variant.signatures.items()
     )
-    updated = {tags: _updated(v, v.update_ops.values()) for tags, v in model.variants.items()}
-    by_calls = {tags: _updated(v, _run_by_calls(v)) for tags, v in model.variants.items()}
+    # Some modules wait for their updates in the forward pass, and have no update ops for them.
+    forward = {tags: _written(v, (), _outputs(v)) for tags, v in model.variants.items()}
+    updated = {
+        tags: _written(v, v.update_ops.values()) | forward[tags]
+        for tags, v in model.variants.items()
+    }
+    by_calls = {
+        tags: _written(v, _run_by_calls(v)) | forward[tags] for tags, v in model.variants.items()
+    }
     tables = seen_tables(_tables(model, directory, assets))
     attachments = {tags: variant.attachments for tags, variant in model.variants.items()}
     return Surface(
@@ -99,7 +106,7 @@ def variables_by_update_op(directory: Path) -> dict[tuple[str, str], frozenset[s
     """
     model = read_hub_module(directory, Report(str(directory), None, "parity"))
     return {
-        (variant.label, name): _updated(variant, [node])
+        (variant.label, name): _written(variant, [node])
         for variant in model.variants.values()
         for name, node in variant.update_ops.items()
     }
@@ -114,9 +121,17 @@ def _call(tags: Tags, name: str, outputs: list[str]) -> Call:
     return Call("module", name, tuple(sorted(tags)), outputs={key: (key,) for key in outputs})
 
 
-def _updated(variant: Variant, update_ops: Iterable[str]) -> frozenset[str]:
+def _written(
+    variant: Variant, ops: Iterable[str], tensors: Sequence[Tensor] = ()
+) -> frozenset[str]:
+    """Returns the variables that are written where some ops run, and tensors are computed."""
     reader = EffectsReader(Bodies(variant.graph), with_values=False)
-    return frozenset(reader.of_graph(variant.graph, [], update_ops).written)
+    return frozenset(reader.of_graph(variant.graph, tensors, ops).written)
+
+
+def _outputs(variant: Variant) -> list[Tensor]:
+    signatures = variant.signatures.values()
+    return [parse_tensor(name) for s in signatures for name in s.output_tensors()]
 
 
 def _run_by_calls(variant: Variant) -> set[str]:
