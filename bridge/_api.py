@@ -219,7 +219,8 @@ def parity(
 def inspect(path: str | os.PathLike[str], *, conversion: bool = True) -> InspectReport:
     """Says what is in a TF1 Hub module or a SavedModel, from its files alone.
 
-    TensorFlow is not needed; of the checkpoint only the index is read.
+    TensorFlow is not needed, unless to fetch a URL. Of the checkpoint only the index is read, and
+    of a TF2 SavedModel its graph of objects.
 
     Args:
       path: directory, .tar.gz, .zip or URL of the model. It is never written to.

@@ -31,6 +31,9 @@ _ELEMENT_BYTES = {
     tf_pb.DT_UINT64: 8,
 }
 
+FLOATS = frozenset({tf_pb.DT_HALF, tf_pb.DT_BFLOAT16, tf_pb.DT_FLOAT, tf_pb.DT_DOUBLE})
+"""Real floating-point types."""
+
 # DataType N and its reference form N + 100 (types.proto, DT_FLOAT_REF = 101 and on).
 REF_OFFSET = 100
 

@@ -33,6 +33,9 @@ MERGES = frozenset({"Merge", "RefMerge"})
 LOOP_BACK_EDGE = frozenset({"NextIteration", "RefNextIteration"})
 """Ops whose output may flow back to a Merge: the only legal cycles of a graph."""
 
+FUSED_BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+"""Batch norms of one op (nn_ops.cc)."""
+
 WRITING_OPS = (
     "Assign",
     "ResourceApply",

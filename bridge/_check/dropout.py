@@ -9,36 +9,41 @@ from bridge._check.random_ops import is_random
 from bridge._check.results import Breach
 from bridge._check.rule import Judgement, feature_signatures, judged, not_applicable, where
 from bridge._check.seen import SeenModel, SeenSignature
+from bridge.model import Shape, shape_from_proto
 from bridge.proto import tf_pb
 
 _ALONE = frozenset(
     {
-        *("Abs", "Acosh", "Asinh", "Atan", "Atanh", "BroadcastTo", "Cast", "Ceil", "CheckNumerics"),
-        *("ClipByValue", "Cos", "DeepCopy", "DepthToSpace", "Elu", "EnsureShape", "Enter", "Erf"),
-        *("Exit", "Exp", "ExpandDims", "Expm1", "Floor", "Identity", "Inv", "IsFinite", "IsInf"),
-        *("IsNan", "LeakyRelu", "Log", "Log1p", "LogicalNot", "Neg", "NextIteration"),
-        *("PlaceholderWithDefault", "PreventGradient", "Reciprocal", "Relu", "Relu6", "Reshape"),
-        *("Reverse", "ReverseV2", "Rint", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign", "Sin"),
-        *("Sinh", "Slice", "Snapshot", "Softplus", "Softsign", "SpaceToDepth", "Split"),
-        *("SplitV", "Sqrt", "Square", "Squeeze", "StopGradient", "StridedSlice", "Switch"),
-        *("Tanh", "Tile", "Transpose", "Unpack"),
+        *("Abs", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BroadcastTo", "Cast", "Ceil"),
+        *("CheckNumerics", "ClipByValue", "Cos", "Cosh", "DeepCopy", "DepthToSpace", "Elu"),
+        *("EnsureShape", "Enter", "Erf", "Erfc", "Erfinv", "Exit", "Exp", "ExpandDims", "Expm1"),
+        *("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
+        *("FakeQuantWithMinMaxVarsPerChannel", "Floor", "Gather", "GatherNd", "GatherV2"),
+        *("Identity", "Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p"),
+        *("LogicalNot", "MirrorPad", "Ndtri", "Neg", "NextIteration", "Pad", "PadV2"),
+        *("PlaceholderWithDefault", "PreventGradient", "QuantizeAndDequantizeV2"),
+        *("QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", "Reciprocal", "Relu", "Relu6"),
+        *("Reshape", "Reverse", "ReverseV2", "Rint", "Roll", "Round", "Rsqrt", "Selu", "Sigmoid"),
+        *("Sign", "Sin", "Sinh", "Slice", "Snapshot", "Softplus", "Softsign", "SpaceToDepth"),
+        *("Split", "SplitV", "Sqrt", "Square", "Squeeze", "StopGradient", "StridedSlice", "Switch"),
+        *("Tan", "Tanh", "Tile", "Transpose", "Unpack"),
     }
 )
 """Ops that change each value of a tensor for itself, or put the values elsewhere."""
 
 _TOGETHER = frozenset(
     {
-        *("Add", "AddN", "AddV2", "BiasAdd", "BitwiseAnd", "BitwiseOr", "Concat", "ConcatV2"),
-        *("Div", "DivNoNan", "Equal", "FloorDiv", "FloorMod", "Greater", "GreaterEqual"),
-        *("IdentityN", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "Maximum", "Merge"),
-        *("Minimum", "Mod", "Mul", "MulNoNan", "NotEqual", "Pack", "Pow", "RealDiv", "Select"),
-        *("SelectV2", "SquaredDifference", "Sub", "TruncateDiv", "Xdivy", "Xlogy"),
+        *("Add", "AddN", "AddV2", "Atan2", "BiasAdd", "BitwiseAnd", "BitwiseOr", "Concat"),
+        *("ConcatV2", "Div", "DivNoNan", "Equal", "FloorDiv", "FloorMod", "Greater"),
+        *("GreaterEqual", "IdentityN", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "Maximum"),
+        *("Merge", "Minimum", "Mod", "Mul", "MulNoNan", "NotEqual", "Pack", "Pow", "RealDiv"),
+        *("Select", "SelectV2", "SquaredDifference", "Sub", "TruncateDiv", "Xdivy", "Xlogy"),
     }
 )
 """Ops that make each value of one value of each of their inputs."""
 
-_AFFINE = frozenset({"Add", "AddV2", "BiasAdd", "Div", "Mul", "RealDiv", "Sub"})
-"""Ops by which weights act on each value."""
+_SCALING = frozenset({"Div", "Mul", "RealDiv"})
+"""Ops by which weights act on each value; whatever is added, dropped values stay the same ones."""
 
 _INDEXED = {"Split": 1}
 """Which input the values are, where it is not the first."""
@@ -94,12 +99,12 @@ class _Walk:
         if node.op not in _TOGETHER:
             return []
         sources = flow.sources(point)
-        if node.op in _AFFINE and any(self._is_weight(source) for source in sources):
+        if node.op in _SCALING and any(self._is_weight(source) for source in sources):
             return []  # here are the last weights
         return sources
 
     def _is_weight(self, point: Point) -> bool:
-        """True for what is made of variables or constants of a dimension, and of no input."""
+        """True for what is made of variables or constants of several values, and of no input."""
         if point not in self._weights:
             self._weights[point] = self._find_weight(point)
         return self._weights[point]
@@ -118,12 +123,19 @@ class _Walk:
                 return False
             variable = self._state.get(point.tensor.node) if point.frame is flow.root else None
             if variable is not None:
-                weight = weight or variable.shape != ()
+                weight = weight or not _is_one(variable.shape)
                 continue
-            weight = weight or _has_dimensions(point.node)
+            weight = weight or _is_list(point.node)
             stack += flow.sources(point)
         return weight
 
 
-def _has_dimensions(node: tf_pb.NodeDef) -> bool:
-    return node.op == "Const" and bool(node.attr["value"].tensor.tensor_shape.dim)
+def _is_list(node: tf_pb.NodeDef) -> bool:
+    """True for a constant of several values."""
+    shape = shape_from_proto(node.attr["value"].tensor.tensor_shape)
+    return node.op == "Const" and not _is_one(shape)
+
+
+def _is_one(shape: Shape) -> bool:
+    """True for the shape of a single value, which acts on all alike."""
+    return shape is not None and all(size == 1 for size in shape)

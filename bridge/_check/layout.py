@@ -38,8 +38,9 @@ def _breaches(signature: SeenSignature) -> Iterator[Breach]:
         named = ", ".join(point.place for point in ops[:_MAX_NAMED])
         more = len(ops) - _MAX_NAMED
         others = f" and {more} more" if more > 0 else ""
+        have = "has its" if len(ops) == 1 else "have their"
         yield signature.breach(
-            f"{named}{others} have their channels first", _MEND, node=ops[0].node.name
+            f"{named}{others} {have} channels first", _MEND, node=ops[0].node.name
         )
 
 

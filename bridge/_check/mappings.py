@@ -158,7 +158,7 @@ def input_is_called_images(model: SeenModel) -> Judgement:
 def takes_images_alone(model: SeenModel) -> Judgement:
     """IMG11: `module(images)`, or `obj(images)`, gives the output `default`."""
     judged_ones = [v for v in model.variants if any(s.image_inputs for s in v.signatures)]
-    judged_ones = [v for v in judged_ones if (d := v.named(DEFAULT)) is None or d.image_inputs]
+    judged_ones = [v for v in judged_ones if _is_for_images(v)]
     if not judged_ones:
         return not_applicable(
             "`default` takes no images" if model.image_signatures() else NO_IMAGES
@@ -166,6 +166,15 @@ def takes_images_alone(model: SeenModel) -> Judgement:
     call = "module(images)" if model.is_module else "obj(images)"
     breaches = [b for v in judged_ones for b in _call_breaches(v, call)]
     return judged(f"{call} in {', '.join(v.label for v in judged_ones)}", breaches)
+
+
+def _is_for_images(variant: SeenVariant) -> bool:
+    """True unless `default` takes something else than images."""
+    default = variant.named(DEFAULT)
+    if default is None or default.image_inputs:
+        return True
+    tasks = [s for s in variant.signatures if s.name in TASKS and s.image_inputs]
+    return any(_described(task) == _described(default) for task in tasks)
 
 
 def _call_breaches(variant: SeenVariant, call: str) -> Iterator[Breach]:

@@ -58,8 +58,15 @@ def _read_variant(model: Model, variant: Variant) -> SeenVariant:
         for name, variable in model.variables.items()
         if name in graph.nodes
     }
+    # Some modules wait for their updates in the forward pass, and have none in UPDATE_OPS.
+    outputs = {
+        parse_tensor(part.name).node
+        for signature in variant.signatures.values()
+        for end in signature.outputs.values()
+        for part in end.components
+    }
     writes = EffectsReader(bodies, with_values=False).of_graph(
-        graph, [], variant.update_ops.values()
+        graph, [], [*variant.update_ops.values(), *outputs]
     )
     return SeenVariant(
         tags=variant.tags,

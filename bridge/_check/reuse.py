@@ -13,9 +13,8 @@ from bridge._check.results import Breach
 from bridge._check.seen import SeenVariable
 from bridge._parity.surfaces.saved_interfaces import Interface
 from bridge._parity.surfaces.ways import WayReader
-from bridge.dtypes import dtype_name
+from bridge.dtypes import FLOATS, dtype_name
 from bridge.model import DEFAULT, Encoding, format_shape
-from bridge.proto import tf_pb
 from bridge.saved_model.names import TRAINING
 from bridge.saved_model.traces import Trace, argument_defaults, argument_names
 
@@ -23,7 +22,6 @@ _CALL = "__call__"
 _VARIABLES = "variables"
 _TRAINABLE = "trainable_variables"
 _LOSSES = "regularization_losses"
-_FLOATS = frozenset({tf_pb.DT_HALF, tf_pb.DT_BFLOAT16, tf_pb.DT_FLOAT, tf_pb.DT_DOUBLE})
 _MAX_NAMED = 3
 
 
@@ -155,7 +153,7 @@ def _loss_fault(traces: list[Trace]) -> str | None:
     if len(outputs) != 1:
         return f"it returns {len(outputs)} values"
     end = outputs[0].endpoint
-    dense = end.encoding is Encoding.DENSE and end.dtype in _FLOATS
+    dense = end.encoding is Encoding.DENSE and end.dtype in FLOATS
     if not dense or end.shape not in ((), None):
         return f"it returns {dtype_name(end.dtype)}{format_shape(end.shape)}"
     return None

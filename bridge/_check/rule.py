@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from bridge._check.results import Breach, ClauseStatus
 from bridge._check.seen import SeenModel, SeenSignature
+from bridge.dtypes import FLOATS
 from bridge.model import DEFAULT, format_tags
 from bridge.passes.image_conventions import CLASSIFICATION, TASKS
-from bridge.proto import tf_pb
 
 FEATURES = TASKS[0]
 """The signature of feature vectors."""
-
-_FLOATS = frozenset({tf_pb.DT_HALF, tf_pb.DT_BFLOAT16, tf_pb.DT_FLOAT, tf_pb.DT_DOUBLE})
 
 NO_IMAGES = "no signature takes images"
 
@@ -109,4 +107,4 @@ def gives_vectors(signature: SeenSignature) -> bool:
     if main is None or not signature.image_inputs:
         return False
     output = signature.outputs[main]
-    return output.dtype in _FLOATS and output.shape is not None and len(output.shape) == 2
+    return output.dtype in FLOATS and output.shape is not None and len(output.shape) == 2

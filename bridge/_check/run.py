@@ -14,6 +14,7 @@ from bridge._check.rules import RULES
 from bridge._check.seen import SeenModel
 from bridge.errors import UsageError, Where, WrongKindError
 from bridge.hub_module.names import MODULE_DEF
+from bridge.kinds import is_hub_module
 from bridge.layout import SAVED_MODEL
 from bridge.proto import tf_pb
 from bridge.proto_file import read_proto
@@ -48,14 +49,8 @@ def _judge(rule: Rule, model: SeenModel) -> ClauseResult:
 
 
 def _read(directory: Path) -> SeenModel:
-    if os.path.lexists(directory / MODULE_DEF):
+    if is_hub_module(directory):
         return read_module(directory)
-    if not os.path.lexists(directory / SAVED_MODEL):
-        raise WrongKindError(
-            f"neither a TF1 Hub module nor a SavedModel: there is no {SAVED_MODEL}",
-            where=Where(directory),
-            hint=f"give the directory that holds {SAVED_MODEL}",
-        )
     saved_model = read_proto(tf_pb.SavedModel, directory / SAVED_MODEL)
     if not any(graph.HasField("object_graph_def") for graph in saved_model.meta_graphs):
         raise WrongKindError(

@@ -84,7 +84,13 @@ class SeenSignature:
         """The inputs that take images, by name or by shape."""
         if self.name in TASKS and len(self.inputs) == 1:
             return list(self.inputs)
-        return [n for n, end in self.inputs.items() if n == IMAGES or looks_like_images(end)]
+        found = [n for n, end in self.inputs.items() if n == IMAGES or looks_like_images(end)]
+        if found or self.name not in TASKS:
+            return found
+        # A task is one of images, however they look.
+        return [
+            n for n, end in self.inputs.items() if end.shape is not None and len(end.shape) == 4
+        ]
 
     @property
     def images(self) -> str | None:
@@ -110,7 +116,7 @@ class SeenVariant:
       signatures: in the order of their names.
       attachments: message bytes by key.
       trainable: names of its trainable variables.
-      written: names of the variables that its update ops write, or its call in training.
+      written: names of the variables that its update ops or outputs write, or its call in training.
     """
 
     tags: Tags

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from google.protobuf.message import DecodeError
-
 from bridge._check.flow import Point
 from bridge._check.results import Breach
 from bridge._check.rule import (
@@ -20,11 +18,22 @@ from bridge._check.rule import (
 )
 from bridge._check.seen import CHANNELS, SeenModel, SeenSignature, SeenVariant
 from bridge.dtypes import dtype_name
+from bridge.errors import MalformedError
+from bridge.image_size import expected_image_size
 from bridge.model import DEFAULT, Encoding, format_shape
-from bridge.passes.image_conventions import CLASSIFICATION, IMAGE_MODULE_INFO, IMAGES
-from bridge.proto import hub_pb, tf_pb
+from bridge.passes.image_conventions import CLASSIFICATION, IMAGE_MODULE_INFO, IMAGES, TASKS
+from bridge.proto import tf_pb
 
-_NOT_LINEAR = frozenset({"Sigmoid", "Softmax"})
+_NOT_LINEAR = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
+_SAME_VALUES = frozenset(
+    {
+        *("Cast", "CheckNumerics", "ClipByValue", "EnsureShape", "ExpandDims", "Identity"),
+        *("PlaceholderWithDefault", "PreventGradient", "Reshape", "Snapshot", "Squeeze"),
+        *("StopGradient", "Transpose"),
+    }
+)
+"""Ops that give the values of their first input; tf.contrib.slim ends a softmax in a Reshape."""
+
 _RANK = 4
 
 
@@ -48,9 +57,10 @@ def classes_are_logits(model: SeenModel) -> Judgement:
     for signature in signatures:
         end = _last_op(signature)
         if end is not None and end.node.op in _NOT_LINEAR:
+            kind = "logarithms of " if end.node.op == "LogSoftmax" else ""
             breaches.append(
                 signature.breach(
-                    f"the output ends in {end.place}, so it gives probabilities",
+                    f"the output ends in {end.place}, so it gives {kind}probabilities",
                     "return what goes into it, the logits",
                     name=signature.main_output,
                     node=end.node.name,
@@ -89,7 +99,7 @@ def _vector_breaches(signatures: Iterable[SeenSignature], what: str) -> Iterator
 
 
 def _last_op(signature: SeenSignature) -> Point | None:
-    """Returns what makes the main output, behind Identity ops and calls."""
+    """Returns what makes the values of the main output, behind ops that keep them and calls."""
     main = signature.main_output
     if main is None or len(signature.returned[main]) != 1:
         return None
@@ -98,9 +108,10 @@ def _last_op(signature: SeenSignature) -> Point | None:
     point = signature.returned[main][0]
     while point not in seen:
         seen.add(point)
-        if point.node.op != "Identity" and not flow.is_transparent(point):
+        is_kept = point.node.op in _SAME_VALUES
+        if not is_kept and not flow.is_transparent(point):
             return point
-        sources = flow.sources(point)
+        sources = flow.sources(point)[: 1 if is_kept else None]
         if len(sources) != 1:
             return None
         point = sources[0]
@@ -111,12 +122,16 @@ def _last_op(signature: SeenSignature) -> Point | None:
 
 
 def images_are_dense(model: SeenModel) -> Judgement:
-    """IMG06: images are dense float32[batch, height, width, 3]."""
-    signatures = model.image_signatures()
+    """IMG06: images are dense float32[batch, height, width, 3], and a task takes some."""
+    signatures = [s for s in model.signatures() if s.image_inputs or s.name in TASKS]
     if not signatures:
         return not_applicable(NO_IMAGES)
     breaches: list[Breach] = []
     for signature in signatures:
+        if not signature.image_inputs:
+            names = ", ".join(sorted(signature.inputs)) or "none"
+            found = f"none of its inputs takes images: {names}"
+            breaches.append(signature.breach(found, _IMAGES_MEND))
         for name in signature.image_inputs:
             end = signature.inputs[name]
             faults: list[str] = []
@@ -127,27 +142,34 @@ def images_are_dense(model: SeenModel) -> Judgement:
             if end.shape is None or len(end.shape) != _RANK or end.shape[3] not in (None, CHANNELS):
                 faults.append(f"its shape is {format_shape(end.shape)}")
             if faults:
-                mend = "take float32[?, height, width, 3] with values in [0, 1]"
-                breaches.append(signature.breach(", ".join(faults), mend, name=name))
+                breaches.append(signature.breach(", ".join(faults), _IMAGES_MEND, name=name))
     return judged(where(signatures), breaches)
+
+
+_IMAGES_MEND = "take float32[?, height, width, 3] with values in [0, 1]"
 
 
 def sizes_are_given(model: SeenModel) -> Judgement:
     """IMG08: the first dimension is unknown, the last is 3, height and width are known.
 
-    They may be unknown where the expected size is attached, and in a SavedModel.
+    They may be unknown where the expected size is attached, and in a SavedModel. They must be no
+    others than those attached.
     """
     signatures = model.image_signatures()
     if not signatures:
         return not_applicable(NO_IMAGES)
     breaches: list[Breach] = []
     for variant in model.variants:
-        free = not model.is_module or IMAGE_MODULE_INFO in variant.attachments
+        attached = _attached_size(variant)
+        free = not model.is_module or attached is not None
         for signature in variant.signatures:
             for name in signature.image_inputs:
-                faults = _size_faults(signature.inputs[name].shape, free=free)
+                shape = signature.inputs[name].shape
+                faults = _size_faults(shape, free=free)
                 if faults:
                     breaches.append(signature.breach(", ".join(faults), _SIZE_MEND, name=name))
+                if attached is not None and name == signature.images:
+                    breaches += _misfit(signature, name, attached)
     return judged(where(signatures), breaches)
 
 
@@ -155,6 +177,27 @@ _SIZE_MEND = (
     "take [?, height, width, 3]; where any size will do, attach the expected one: "
     "hub.attach_image_module_info(...)"
 )
+
+
+def _attached_size(variant: SeenVariant) -> tuple[int, int] | None:
+    """Returns height and width as attached; None where there are none that can be read."""
+    try:
+        size = expected_image_size(variant.attachments.get(IMAGE_MODULE_INFO), None)
+    except MalformedError:  # IMG09 says so
+        return None
+    return None if size is None else (size.height, size.width)
+
+
+def _misfit(signature: SeenSignature, name: str, size: tuple[int, int]) -> list[Breach]:
+    """Returns the breach where an input takes no images of the size that is attached."""
+    shape = signature.inputs[name].shape
+    if shape is None or len(shape) != _RANK:
+        return []
+    if all(one in (None, wanted) for one, wanted in zip(shape[1:3], size, strict=True)):
+        return []
+    found = f"{format_shape(shape)} takes no images of the attached size, {size[0]}x{size[1]}"
+    mend = "attach the height and width that the input has: hub.attach_image_module_info(...)"
+    return [signature.breach(found, mend, name=name)]
 
 
 def _size_faults(shape: tuple[int | None, ...] | None, *, free: bool) -> list[str]:
@@ -185,6 +228,8 @@ def size_is_known(model: SeenModel) -> Judgement:
         if broken is not None:
             breaches.append(broken)
         elif size is not None:
+            if model.is_module and signature.name != DEFAULT and _attached_size(variant) is None:
+                size += f", of signature {signature.name}"  # which the client must be told
             found.setdefault(size, []).append(variant.label)
         elif model.is_module:
             breaches.append(
@@ -213,31 +258,17 @@ def _expected_size(
     variant: SeenVariant, signature: SeenSignature
 ) -> tuple[str | None, Breach | None]:
     """Returns height and width as text, or what is wrong with what says them."""
-    try:
-        size = _attached_size(variant)
-    except DecodeError:
-        mend = "attach it again with hub.attach_image_module_info(...)"
-        return None, variant.breach(
-            f"the attachment {IMAGE_MODULE_INFO!r} is no message of its type", mend
-        )
-    if size is not None:
-        return f"{size[0]}x{size[1]}, attached", None
     # tensorflow-hub looks for this name alone; users of a SavedModel need none.
     name = IMAGES if signature.called is None else signature.images
     shape = signature.inputs[name].shape if name is not None and name in signature.inputs else None
-    if shape is not None and len(shape) == _RANK and shape[1] and shape[2]:
-        return f"{shape[1]}x{shape[2]}, static", None
-    return None, None
-
-
-def _attached_size(variant: SeenVariant) -> tuple[int, int] | None:
-    """Returns height and width of the attachment.
-
-    Raises:
-      DecodeError: it is no message of its type.
-    """
-    if IMAGE_MODULE_INFO not in variant.attachments:
-        return None
-    info = hub_pb.ImageModuleInfo.FromString(variant.attachments[IMAGE_MODULE_INFO])
-    size = info.default_image_size
-    return (size.height, size.width) if size.height and size.width else None
+    try:
+        size = expected_image_size(
+            variant.attachments.get(IMAGE_MODULE_INFO), shape, is_named=name == IMAGES
+        )
+    except MalformedError as error:
+        mend = "attach it again with hub.attach_image_module_info(...)"
+        return None, variant.breach(error.message, mend)
+    if size is None:
+        return None, None
+    how = "attached" if size.is_attached else "static"
+    return f"{size.height}x{size.width}, {how}", None

@@ -8,11 +8,11 @@ from bridge._check.flow import Point
 from bridge._check.results import Breach
 from bridge._check.rule import Judgement, judged, not_applicable
 from bridge._check.seen import SeenModel, SeenSignature, SeenVariable, SeenVariant
+from bridge.ops import FUSED_BATCH_NORMS
 
 _TRAIN = "train"
-_BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _STATISTICS = slice(3, 5)
-"""Which inputs of these are the moving averages; in training they count for nothing."""
+"""Which inputs of a fused batch norm are the moving averages; training does not read them."""
 
 _MAX_NAMED = 3
 
@@ -99,7 +99,7 @@ def _read_by(signature: SeenSignature) -> set[str]:
             return ()
         sources = flow.sources(point)
         node = point.node
-        if node.op in _BATCH_NORMS and point.frame.graph.attr(node, "is_training").b:
+        if node.op in FUSED_BATCH_NORMS and point.frame.graph.attr(node, "is_training").b:
             return [*sources[: _STATISTICS.start], *sources[_STATISTICS.stop :]]
         return sources
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from typing import Any
 
 from bridge._inspect.endpoints import endpoints_of
 from bridge._inspect.results import AttachmentInfo, SignatureInfo, VariantInfo
-from bridge.errors import MalformedError, Where
+from bridge.collection_def import messages, node_list, parse_message
+from bridge.errors import Where
 from bridge.hub_module.names import REGULARIZATION_LOSSES, SAVED_MODEL_ASSETS, UPDATE_OPS
 from bridge.layout import ATTACHMENTS
 from bridge.model import format_tags
 from bridge.passes.image_conventions import IMAGE_MODULE_INFO
 from bridge.proto import hub_pb, tf_pb
-
-_Proto = TypeVar("_Proto", bound=Message)
 
 _INTERNAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
 """Signatures in which loaders look up a node (python/saved_model/constants.py)."""
@@ -68,54 +65,10 @@ def _signature(name: str, proto: tf_pb.SignatureDef, where: Where) -> SignatureI
 # -- collections ------------------------------------------------------------------------------
 
 
-def node_list(meta_graph: tf_pb.MetaGraphDef, key: str, where: Where) -> list[str]:
-    """Returns the names in a collection of nodes or tensors; an absent one has none.
-
-    Raises:
-      MalformedError: it is a collection of something else.
-    """
-    if key not in meta_graph.collection_def:
-        return []
-    collection = meta_graph.collection_def[key]
-    if collection.WhichOneof("kind") != "node_list":
-        raise MalformedError(f"collection {key!r} is no list of nodes", where=where)
-    return list(collection.node_list.value)
-
-
-def messages(
-    kind: type[_Proto], meta_graph: tf_pb.MetaGraphDef, key: str, where: Where
-) -> Iterator[_Proto]:
-    """Yields the messages of a collection; an absent one has none.
-
-    Raises:
-      MalformedError: it holds something else.
-    """
-    if key not in meta_graph.collection_def:
-        return
-    collection = meta_graph.collection_def[key]
-    held = collection.WhichOneof("kind")
-    if held == "any_list":
-        values = [packed.value for packed in collection.any_list.value]
-    elif held == "bytes_list":
-        values = list(collection.bytes_list.value)
-    else:
-        raise MalformedError(f"collection {key!r} is no list of messages", where=where)
-    for value in values:
-        yield _parse(kind, value, f"collection {key!r}", where)
-
-
-def _parse(kind: type[_Proto], value: bytes, what: str, where: Where) -> _Proto:
-    try:
-        return kind.FromString(value)
-    except DecodeError as error:
-        name = kind.DESCRIPTOR.name
-        raise MalformedError(f"{what} holds a broken {name}", where=where) from error
-
-
 def assets_of(meta_graph: tf_pb.MetaGraphDef, path: Path) -> dict[str, str]:
     """Returns the asset file that each tensor of a graph names, by the name of its node."""
     where = where_of(meta_graph, path)
-    found = list(messages(tf_pb.AssetFileDef, meta_graph, SAVED_MODEL_ASSETS, where))
+    found = list(messages(tf_pb.AssetFileDef, meta_graph, SAVED_MODEL_ASSETS, where, packed=True))
     found += meta_graph.asset_file_def
     return {node_of(asset.tensor_info.name): asset.filename for asset in found}
 
@@ -144,7 +97,7 @@ def describe_attachments(
             name, _, suffix = collection.partition("/")
             if name != ATTACHMENTS:
                 continue
-            for one in messages(hub_pb.ModuleAttachment, meta_graph, collection, where):
+            for one in attachments_of(meta_graph, collection, where):
                 label = suffix or where.variant or ""
                 variants.setdefault((one.key, one.value), []).append(label)
     return [
@@ -153,11 +106,22 @@ def describe_attachments(
     ]
 
 
+def attachments_of(
+    meta_graph: tf_pb.MetaGraphDef, collection: str, where: Where
+) -> Iterator[hub_pb.ModuleAttachment]:
+    """Yields what is attached to a graph by a collection; of those of one key the last counts.
+
+    Raises:
+      MalformedError: an attachment is broken.
+    """
+    return messages(hub_pb.ModuleAttachment, meta_graph, collection, where)
+
+
 def _attachment(key: str, value: bytes, variants: list[str], where: Where) -> AttachmentInfo:
     message: dict[str, Any] | None = None
     text = None
     if key == IMAGE_MODULE_INFO:
-        info = _parse(hub_pb.ImageModuleInfo, value, f"attachment {key!r}", where)
+        info = parse_message(hub_pb.ImageModuleInfo, value, f"attachment {key!r}", where)
         size = info.default_image_size
         has_size = info.HasField("default_image_size")
         message = {

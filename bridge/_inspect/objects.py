@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from bridge.saved_model.names import TRAINING
 from bridge.saved_model.object_tree import ObjectTree, entries_of_variables
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.state_reader import names_of
-from bridge.saved_model.traces import Python, Trace, argument_names
+from bridge.saved_model.traces import Trace, argument_names
 
 _CALL = "__call__"
 _LOSSES = "regularization_losses"
@@ -92,7 +91,7 @@ class Objects:
             function=name,
             training=_training(trace),
             inputs=[leaf_of(leaf) for leaf in trace.inputs],
-            values={name: _plain(value) for name, value in trace.values.items()},
+            values=dict(trace.values),
             outputs=[leaf_of(leaf) for leaf in trace.outputs],
             captures=len(trace.captures),
         )
@@ -178,11 +177,6 @@ class Objects:
         tree = self._tree
         numbers = tree.items(tree.child(ROOT, _LOSSES))
         return [name for n in numbers for name in tree.concrete_functions(n)[:1]]
-
-
-def _plain(value: Python) -> Python:
-    """Returns a value as JSON can have it, which has no numbers that are not finite."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_called(name: str) -> bool:

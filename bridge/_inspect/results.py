@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ SCHEMA_VERSION = 1
 HUB_MODULE = "hub-module"
 TF1_SAVED_MODEL = "tf1-saved-model"
 TF2_SAVED_MODEL = "tf2-saved-model"
+MODULE_FORMAT = "FORMAT_V3"  # tensorflow_hub 0.12 knows no other
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,8 @@ class InspectReport:
       bytes: of all its files.
       producer: the TensorFlow release that wrote it, as it says; empty where it does not.
       graph_version: version of the graph's producer.
+      module_format: the format that a module says it has; None of a SavedModel.
+      required_features: what a module says that its readers must know.
       was_module: whether it is a SavedModel that hubbridge made of a module.
       variants: in the order of the file.
       callables: what can be called; TF2 SavedModels only.
@@ -362,6 +366,8 @@ class InspectReport:
     bytes: int
     producer: str
     graph_version: int
+    module_format: str | None
+    required_features: list[str]
     was_module: bool
     variants: list[VariantInfo]
     callables: list[CallableInfo]
@@ -380,4 +386,14 @@ class InspectReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, as docs/inspect.md describes it."""
-        return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        found = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        for one in found["callables"]:
+            for trace in one["traces"]:
+                trace["values"] = {name: _as_json(v) for name, v in trace["values"].items()}
+        return found
+
+
+def _as_json(value: Any) -> Any:
+    """Returns a value of Python as strict JSON, which has no numbers that are not finite."""
+    is_odd = isinstance(value, float) and not math.isfinite(value)
+    return {"float": repr(value)} if is_odd else value

@@ -26,15 +26,14 @@ from bridge._inspect.v1_state import read_v1_tables, read_v1_variables
 from bridge.assets import find_assets
 from bridge.bundle import BundleIndex, read_index
 from bridge.bundle.files import index_name
-from bridge.errors import MalformedError, SourceNotFoundError, Where, WrongKindError
+from bridge.errors import MalformedError, SourceNotFoundError, Where
 from bridge.hub_module.names import MODULE_DEF
+from bridge.kinds import is_hub_module
 from bridge.layout import SAVED_MODEL, VARIABLES
 from bridge.proto import hub_pb, tf_pb
 from bridge.proto_file import read_proto
 from bridge.saved_model.record import RECORD
 from bridge.source import open_source, source_name
-
-_TEXT_FORM = "saved_model.pbtxt"
 
 
 def inspect(source: str | os.PathLike[str], *, conversion: bool = True) -> InspectReport:
@@ -50,7 +49,7 @@ def inspect(source: str | os.PathLike[str], *, conversion: bool = True) -> Inspe
 
 
 def _inspect(directory: Path, source: str, started: float, conversion: bool) -> InspectReport:
-    format, meta_graphs = _read(directory)
+    format, meta_graphs, definition = _read(directory)
     path = directory / SAVED_MODEL
     seen = _see(format, meta_graphs, directory)
     newest = max(meta_graphs, key=lambda graph: graph.graph_def.versions.producer)
@@ -64,11 +63,15 @@ def _inspect(directory: Path, source: str, started: float, conversion: bool) -> 
         bytes=_size(directory),
         producer=newest.meta_info_def.tensorflow_version,
         graph_version=newest.graph_def.versions.producer,
+        module_format=None if definition is None else _module_format(definition),
+        required_features=[] if definition is None else list(definition.required_features),
         was_module=any(RECORD in meta_graph.collection_def for meta_graph in meta_graphs),
         variants=variants,
         callables=seen.callables,
         more_callables=seen.more_callables,
-        image_size=find_image_size(attachments, variants, seen.callables),
+        image_size=find_image_size(
+            meta_graphs, variants, seen.callables, path, is_module=format == HUB_MODULE
+        ),
         variables=VariablesInfo.of(seen.variables),
         tables=seen.tables,
         assets=_assets(directory, meta_graphs),
@@ -92,34 +95,34 @@ def _inspect(directory: Path, source: str, started: float, conversion: bool) -> 
 # -- reading ----------------------------------------------------------------------------------
 
 
-def _read(directory: Path) -> tuple[str, list[tf_pb.MetaGraphDef]]:
-    """Returns the format of a model, and its graphs.
+def _read(
+    directory: Path,
+) -> tuple[str, list[tf_pb.MetaGraphDef], hub_pb.ModuleDef | None]:
+    """Returns the format of a model, its graphs, and what makes it a module.
 
     Raises:
       WrongKindError: the directory holds no model.
       MalformedError: a file is broken.
     """
     path = directory / SAVED_MODEL
-    is_module = os.path.lexists(directory / MODULE_DEF)
-    if is_module:
-        read_proto(hub_pb.ModuleDef, directory / MODULE_DEF)
-    elif not os.path.lexists(path):
-        raise WrongKindError(
-            f"neither a TF1 Hub module nor a SavedModel: there is no {SAVED_MODEL}",
-            where=Where(directory),
-            hint=(
-                f"{_TEXT_FORM} is not read: load the model with TensorFlow and save it again"
-                if (directory / _TEXT_FORM).is_file()
-                else f"give the directory that holds {SAVED_MODEL}"
-            ),
-        )
+    definition = None
+    if is_hub_module(directory):
+        definition = read_proto(hub_pb.ModuleDef, directory / MODULE_DEF)
     meta_graphs = list(read_proto(tf_pb.SavedModel, path).meta_graphs)
     if not meta_graphs:
         raise MalformedError("it holds no graph", where=Where(path))
-    if is_module:
-        return HUB_MODULE, meta_graphs
+    if definition is not None:
+        return HUB_MODULE, meta_graphs, definition
     has_objects = any(meta_graph.HasField("object_graph_def") for meta_graph in meta_graphs)
-    return TF2_SAVED_MODEL if has_objects else TF1_SAVED_MODEL, meta_graphs
+    return TF2_SAVED_MODEL if has_objects else TF1_SAVED_MODEL, meta_graphs, None
+
+
+def _module_format(definition: hub_pb.ModuleDef) -> str:
+    """Returns the name of a module's format; its number where it has none."""
+    try:
+        return hub_pb.ModuleDef.Format.Name(definition.format)
+    except ValueError:
+        return str(definition.format)
 
 
 def _read_checkpoint(directory: Path) -> BundleIndex | None:

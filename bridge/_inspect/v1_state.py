@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bridge._inspect.endpoints import as_list
-from bridge._inspect.meta_graphs import assets_of, messages, node_of, where_of
+from bridge._inspect.meta_graphs import assets_of, node_of, where_of
 from bridge._inspect.results import TableInfo, VariableInfo
 from bridge.bundle import BundleIndex, Entry
+from bridge.collection_def import messages
 from bridge.dtypes import dtype_name, element_bytes
 from bridge.hub_module.names import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
 from bridge.hub_module.variables import read_save_slice

@@ -27,27 +27,25 @@ def check_lines(report: CheckReport, style: Style) -> str:
       style: what the terminal can show.
     """
     producer = f", TensorFlow {report.producer}" if report.producer else ""
-    head = f"Checked {report.path} ({report.format}{producer})"
-    tree = Node("check", heading=True)
+    tree = Node(f"Checked {report.path} ({report.format}{producer})", heading=True)
     for clause in report.clauses:
         _add(tree, clause)
     if report.remarks:
         node = tree.add("remarks", heading=True)
         for remark in report.remarks:
             node.add(remark)
-    lines = [*wrap(head, style.width + 2, style), render(tree, style).rstrip("\n")]
-    lines += _verdict(report, style)
-    return "\n".join(lines) + "\n"
+    return "".join([render(tree, style), *(f"{line}\n" for line in _verdict(report, style))])
 
 
 def _add(tree: Node, clause: ClauseResult) -> None:
-    text = f"{clause.id} {glue(clause.status.value)}: "
+    text = f"{clause.id} {glue(clause.status.value)}"
     if clause.status is ClauseStatus.DOES_NOT_APPLY:
-        text += clause.reason
+        text += f": {clause.reason}"
     elif clause.status is ClauseStatus.BROKEN:
-        text += clause.title
+        # The title is what does not hold: nobody shall read it as what was found.
+        text += f"; wanted: {clause.title}"
     else:
-        text += f"{clause.title} ({clause.reason})"
+        text += f": {clause.title} ({clause.reason})"
     child = tree.add(text, mark=_MARKS[clause.status])
     groups: dict[tuple[str, str], list[Breach]] = {}
     for breach in clause.breaches:
@@ -91,4 +89,4 @@ def _verdict(report: CheckReport, style: Style) -> list[str]:
     if not report.applies:
         return wrap("nothing to judge: no clause applies to this model", style.width + 2, style)
     holding = sum(clause.status is ClauseStatus.HOLDS for clause in report.clauses)
-    return [style.green(f"no clause broken, {holding} hold")]
+    return [style.green(f"no clause broken, {holding} {'holds' if holding == 1 else 'hold'}")]

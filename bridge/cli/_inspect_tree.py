@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bridge._inspect.results import (
     HUB_MODULE,
+    MODULE_FORMAT,
     TF1_SAVED_MODEL,
     TF2_SAVED_MODEL,
     AttachmentInfo,
@@ -54,6 +55,10 @@ def inspect_tree(
     producer = f", by TensorFlow {report.producer}" if report.producer else ""
     origin = ", made of a TF1 Hub module by hubbridge" if report.was_module else ""
     tree.add(f"{_FORMATS[report.format]}{producer}{origin}, {size(report.bytes)}")
+    if report.module_format not in (None, MODULE_FORMAT):
+        tree.add(f"its format is {report.module_format}; hubbridge knows {MODULE_FORMAT} alone")
+    if features := report.required_features:
+        tree.add(f"it requires features that nothing knows: {_fold([repr(f) for f in features])}")
     _add_variants(tree, report)
     _add_signatures(tree, report.variants)
     _add_callables(tree, report)

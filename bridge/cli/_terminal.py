@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
+from bridge.errors import UsageError
+
 # The shell's code for a program that SIGPIPE ended.
 CLOSED_PIPE = 141
 
@@ -112,24 +114,29 @@ def write_stdout(text: str) -> None:
 
     Raises:
       typer.Exit: the reader has closed the pipe.
+      UsageError: it can't be written, such as to a full disk.
     """
-    if not _write(sys.stdout, text):
+    error = _write(sys.stdout, text)
+    if isinstance(error, BrokenPipeError):
         import typer
 
         raise typer.Exit(CLOSED_PIPE)
+    if error is not None:
+        raise UsageError(f"stdout can't be written: {error.strerror or error}") from error
 
 
-def _write(stream: TextIO | None, text: str) -> bool:
+def _write(stream: TextIO | None, text: str) -> OSError | None:
+    """Writes, and returns the error if that is not possible."""
     if stream is None:  # pythonw, or closed by the parent process
-        return True
+        return None
     if not _can_encode(stream, text):
         encoding = stream.encoding or "ascii"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Else the interpreter tries to flush once more when it exits, and complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return False
-    return True
+        return error
+    return None

@@ -9,6 +9,7 @@ from bridge.hub.create import attach_message
 from bridge.hub.errors import ArgumentTypeError, ArgumentValueError
 from bridge.hub.info import ParsedTensorInfo
 from bridge.hub.saved_model_info import LoadedInfo, spec_of_any
+from bridge.image_size import attached_image_size, static_image_size
 from bridge.passes.image_conventions import IMAGE_MODULE_INFO, IMAGES
 from bridge.proto.hub_pb import ImageModuleInfo
 
@@ -75,13 +76,12 @@ def get_expected_image_size(
     """
     described = _described(module_or_spec)
     info = described.get_attached_message(IMAGE_MODULE_INFO, ImageModuleInfo)
-    if info is not None and info.default_image_size.height and info.default_image_size.width:
-        return [info.default_image_size.height, info.default_image_size.width]
+    if info is not None and (attached := attached_image_size(info)) is not None:
+        return list(attached)
     shape = _image_shape(described, signature, input_name)
-    height, width = shape[1:3] if shape is not None else (None, None)
-    if not height or not width:
+    if (size := static_image_size(shape)) is None:
         raise _no_such_shape(shape, "height and width")
-    return [height, width]
+    return list(size)
 
 
 def get_num_image_channels(

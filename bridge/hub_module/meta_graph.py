@@ -13,6 +13,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from bridge.assets import check_asset_name
+from bridge.collection_def import messages, node_list
 from bridge.dtypes import base_dtype, dtype_name
 from bridge.errors import MalformedError, UnsupportedError, Where
 from bridge.graph import Graph, parse_tensor
@@ -141,12 +142,7 @@ def _check_collections(meta_graph: tf_pb.MetaGraphDef, where: Where) -> None:
 
 def _names(meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph) -> list[str]:
     """Returns the node or tensor names of a node list, after checking that they exist."""
-    if key not in meta_graph.collection_def:
-        return []
-    collection = meta_graph.collection_def[key]
-    if collection.WhichOneof("kind") != "node_list":
-        raise MalformedError(f"collection {key!r} is no list of nodes", where=graph.where)
-    names = list(collection.node_list.value)
+    names = node_list(meta_graph, key, graph.where)
     for name in names:
         graph.node(parse_tensor(name).node)
     return names
@@ -174,19 +170,8 @@ def _variable_defs(
     meta_graph: tf_pb.MetaGraphDef, key: str, graph: Graph
 ) -> dict[str, tf_pb.VariableDef]:
     """Reads a collection of VariableDefs, by the name of the variable's op."""
-    if key not in meta_graph.collection_def:
-        return {}
-    collection = meta_graph.collection_def[key]
-    if collection.WhichOneof("kind") != "bytes_list":
-        raise MalformedError(f"collection {key!r} is no list of variables", where=graph.where)
     result: dict[str, tf_pb.VariableDef] = {}
-    for value in collection.bytes_list.value:
-        try:
-            definition = tf_pb.VariableDef.FromString(value)
-        except DecodeError as error:
-            raise MalformedError(
-                f"collection {key!r} holds a broken VariableDef", where=graph.where
-            ) from error
+    for definition in messages(tf_pb.VariableDef, meta_graph, key, graph.where):
         name = parse_tensor(definition.variable_name).node
         graph.node(name)
         result[name] = definition
@@ -311,15 +296,12 @@ def _checked(name: str, dtype: int, key: str, where: Where, graph: Graph) -> str
 def _read_assets(meta_graph: tf_pb.MetaGraphDef, graph: Graph) -> dict[str, str]:
     """Returns the asset file by the name of the Const node that holds its path."""
     result: dict[str, str] = {}
-    if SAVED_MODEL_ASSETS in meta_graph.collection_def:
-        for packed in meta_graph.collection_def[SAVED_MODEL_ASSETS].any_list.value:
-            try:
-                asset = tf_pb.AssetFileDef.FromString(packed.value)
-            except DecodeError as error:
-                raise MalformedError("a broken AssetFileDef", where=graph.where) from error
-            node = graph.node(parse_tensor(asset.tensor_info.name).node)
-            _check_asset_node(node, graph)
-            result[node.name] = check_asset_name(asset.filename, graph.where)
+    for asset in messages(
+        tf_pb.AssetFileDef, meta_graph, SAVED_MODEL_ASSETS, graph.where, packed=True
+    ):
+        node = graph.node(parse_tensor(asset.tensor_info.name).node)
+        _check_asset_node(node, graph)
+        result[node.name] = check_asset_name(asset.filename, graph.where)
     for name in _node_list(meta_graph, ASSET_FILEPATHS, graph):
         if name not in result:
             raise MalformedError(
@@ -339,17 +321,8 @@ def _check_asset_node(node: tf_pb.NodeDef, graph: Graph) -> None:
 def _read_attachments(
     meta_graph: tf_pb.MetaGraphDef, where: Where, report: Report
 ) -> dict[str, bytes]:
-    if ATTACHMENTS not in meta_graph.collection_def:
-        return {}
-    collection = meta_graph.collection_def[ATTACHMENTS]
-    if collection.WhichOneof("kind") != "bytes_list":
-        raise MalformedError(f"collection {ATTACHMENTS!r} is no list of bytes", where=where)
     result: dict[str, bytes] = {}
-    for value in collection.bytes_list.value:
-        try:
-            attachment = hub_pb.ModuleAttachment.FromString(value)
-        except DecodeError as error:
-            raise MalformedError("a broken ModuleAttachment", where=where) from error
+    for attachment in messages(hub_pb.ModuleAttachment, meta_graph, ATTACHMENTS, where):
         if attachment.key in result:
             report.drop(
                 "attachment",

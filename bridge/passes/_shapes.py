@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 from bridge.attrs import ints_of
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import Shape, shape_from_proto
+from bridge.ops import FUSED_BATCH_NORMS
 from bridge.passes._functions import handle_data
 from bridge.proto import tf_pb
 
@@ -36,7 +37,6 @@ _BROADCAST = frozenset({
     "Pow", "RealDiv", "SquaredDifference", "Sub"
 })
 # fmt: on
-_BATCH_NORM = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _BY_INPUTS = _SAME | _BROADCAST
 _REDUCE = frozenset({"All", "Any", "Max", "Mean", "Min", "Prod", "Sum"})
 _POOL = frozenset({"AvgPool", "MaxPool"})
@@ -144,7 +144,7 @@ class ShapeReader:
         self, node: tf_pb.NodeDef, output: int, inputs: list[Tensor], shapes: list[Shape]
     ) -> Shape:
         op = node.op
-        if op in _BATCH_NORM and output > 0:
+        if op in FUSED_BATCH_NORMS and output > 0:
             return shapes[1] if output < 5 else None
         if op in _SAME:
             return shapes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bridge.graph import Tensor
+from bridge.ops import FUSED_BATCH_NORMS
 from bridge.passes._replacing import Replacement, ReplaceNodes
 
 
@@ -25,9 +26,7 @@ class BatchNormAverage(ReplaceNodes):
     """
 
     name: ClassVar[str] = "batch-norm-average"
-    ops: ClassVar[frozenset[str]] = frozenset(
-        {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
-    )
+    ops: ClassVar[frozenset[str]] = FUSED_BATCH_NORMS
 
     def replace(self, new: Replacement) -> bool:
         """Replaces a FusedBatchNorm."""

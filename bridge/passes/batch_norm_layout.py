@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from bridge.attrs import string_attr
 from bridge.graph import Tensor
+from bridge.ops import FUSED_BATCH_NORMS
 from bridge.passes._replacing import Replacement, ReplaceNodes
 
 _LAYOUTS = {b"NCHW": 4, b"NCDHW": 5, b"NDHWC": 5}
@@ -24,9 +25,7 @@ class BatchNormLayout(ReplaceNodes):
     """
 
     name: ClassVar[str] = "batch-norm-layout"
-    ops: ClassVar[frozenset[str]] = frozenset(
-        {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
-    )
+    ops: ClassVar[frozenset[str]] = FUSED_BATCH_NORMS
 
     def replace(self, new: Replacement) -> bool:
         """Replaces a FusedBatchNorm."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from bridge.attrs import shape_attr
 from bridge.dtypes import dtype_name
 from bridge.errors import UnsupportedError, UsageError, Where
-from bridge.graph import Tensor, parse_tensor
+from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.model import (
     DEFAULT,
     Component,
@@ -27,6 +27,9 @@ IMAGES = "images"
 IMAGE_MODULE_INFO = "image_module_info"
 CLASSIFICATION = "image_classification"
 TASKS = ("image_feature_vector", CLASSIFICATION)
+
+_MOVING = frozenset({"Identity", "Reshape", "Squeeze"})
+"""Ops that at most put the values of their first input elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class ImageConventions:
        looks like one, the user says which it is. Other inputs and signatures keep their names.
     2. A task's signature is the same mapping as `default`, and what the task prescribes is checked.
     3. An image classifier gives logits. One that ends in a softmax is named, and cut off before it
-       where the user wants that.
+       where the user wants that; what stands behind it and only reshapes stays.
     4. A model that was a TF1 Hub module before stays what it was.
     """
 
@@ -227,11 +230,16 @@ class ImageConventions:
                     where=variant.graph.at(None, DEFAULT),
                     hint="leave --logits out; the output may be logits already",
                 )
+            cut: dict[str, str] = {}
             for name, other in list(variant.signatures.items()):
                 # The source's own task signature stays the same mapping as `default`.
                 found = other.outputs.get(DEFAULT) if name in (DEFAULT, CLASSIFICATION) else None
-                if found is not None and _softmax(variant, found) == softmax:
-                    outputs = other.outputs | {DEFAULT: found.moved(lambda _: str(softmax))}
+                same = None if found is None else _softmax(variant, found)
+                if found is not None and same is not None and same.logits == softmax.logits:
+                    tensor = found.components[0].name
+                    if tensor not in cut:
+                        cut[tensor] = _without(same, variant.graph)
+                    outputs = other.outputs | {DEFAULT: found.moved(cut.__getitem__)}
                     variant.signatures[name] = replace(other, outputs=outputs)
         if self._options.task == CLASSIFICATION and self._options.logits:
             return
@@ -302,9 +310,34 @@ def _with_shape(signature: Signature, tensor: str, shape: tuple[int | None, ...]
     return replace(signature, inputs=inputs)
 
 
-def _softmax(variant: Variant, output: Endpoint) -> Tensor | None:
-    """Returns what goes into the softmax that an output is, if it is one."""
+class _Softmax(NamedTuple):
+    """A softmax at the end of an output.
+
+    Attributes:
+      logits: what goes into it.
+      behind: the ops behind it that put its values elsewhere, the last one first.
+    """
+
+    logits: Tensor
+    behind: list[tf_pb.NodeDef]
+
+
+def _softmax(variant: Variant, output: Endpoint) -> _Softmax | None:
+    """Returns the softmax that an output is, if it is one."""
     node = variant.graph.nodes[parse_tensor(output.components[0].name).node]
-    while node.op == "Identity":
+    behind: list[tf_pb.NodeDef] = []
+    while node.op in _MOVING:
+        behind.append(node)
         node = variant.graph.nodes[parse_tensor(node.input[0]).node]
-    return parse_tensor(node.input[0]) if node.op == "Softmax" else None
+    return _Softmax(parse_tensor(node.input[0]), behind) if node.op == "Softmax" else None
+
+
+def _without(softmax: _Softmax, graph: Graph) -> str:
+    """Returns the tensor of the logits, where the ops behind the softmax put its values."""
+    tensor = softmax.logits
+    for node in reversed(softmax.behind):
+        if node.op != "Identity":
+            name = graph.unique_name(f"{node.name}/logits")
+            graph.add(node.op, name, [str(tensor), *node.input[1:]], **node.attr)
+            tensor = Tensor(name, 0)
+    return str(tensor)

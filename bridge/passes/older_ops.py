@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from bridge.attrs import int_attr, ints_tensor_attr, type_attr
+from bridge.dtypes import FLOATS
 from bridge.errors import UnsupportedError
 from bridge.passes._replacing import Replacement, ReplaceNodes
 from bridge.proto import tf_pb
-
-_FLOATS = frozenset({tf_pb.DT_HALF, tf_pb.DT_BFLOAT16, tf_pb.DT_FLOAT, tf_pb.DT_DOUBLE})
 
 
 class OlderOps(ReplaceNodes):
@@ -119,7 +118,7 @@ def _clip_by_value(new: Replacement) -> bool:
 def _euclidean_norm(new: Replacement) -> bool:
     tensor, axes = new.inputs
     dtype = new.dtype(tensor)
-    if dtype not in _FLOATS:
+    if dtype not in FLOATS:
         return False
     total = new.add("Sum", "Sum", [new.math("Square", tensor), axes], **new.attrs())
     new.become("Sqrt", [total], T=type_attr(dtype))
@@ -148,7 +147,7 @@ def _gather(new: Replacement) -> bool:
     shape, index_shape, axes = new.shape(params), new.shape(indices), new.const(axis_tensor)
     # One index for each batch leaves nothing to gather, which the op of old does not understand.
     single = index_shape is not None and batch == len(index_shape)
-    if batch == 0 or (not single and (axes == [batch] or new.dtype(params) not in _FLOATS)):
+    if batch == 0 or (not single and (axes == [batch] or new.dtype(params) not in FLOATS)):
         return False
     if shape is None or index_shape is None or not axes:
         raise UnsupportedError(

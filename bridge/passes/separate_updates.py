@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.attrs import int_attr, ints_tensor_attr, type_attr
+from bridge.dtypes import FLOATS
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, parse_tensor
 from bridge.model import INFERENCE, Variant
@@ -16,8 +17,6 @@ from bridge.passes._infra import VariantPass
 from bridge.passes._variable_ops import FUNCTIONAL, READS, Use, VariableUses
 from bridge.proto import tf_pb
 from bridge.report import Report
-
-_FLOATS = frozenset({tf_pb.DT_HALF, tf_pb.DT_BFLOAT16, tf_pb.DT_FLOAT, tf_pb.DT_DOUBLE})
 
 # The op that gives, as a new tensor, what the other op leaves in the variable.
 _AS_VALUES = {
@@ -255,7 +254,7 @@ class _Separation:
     def _add_value_seen(self, write: str, variable: str) -> str:
         value = self._value_after(write, variable)
         dtype = self.graph.attr(self.graph.nodes[variable], "dtype").type
-        if dtype not in _FLOATS:
+        if dtype not in FLOATS:
             return value
         value = self._add("StopGradient", write, dtype, value)
         if variable not in self.trainable:

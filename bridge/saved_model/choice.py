@@ -252,7 +252,7 @@ def pick_trace(
 
     def rank(trace: Trace) -> tuple[bool, bool, int, int]:
         odd = sum(
-            value != defaults.get(name, value)
+            repr(value) != repr(defaults.get(name, value)) and value != defaults.get(name, value)
             for name, value in trace.values.items()
             if name not in _MODES
         )
@@ -352,7 +352,7 @@ def _report_other_traces(
         reason = "a signature has one type of each input"
         for like in chosen:
             if _types(like) == _types(trace):
-                kept = ", ".join(f"{k}={v!r}" for k, v in _values(like)) or "no such argument"
+                kept = ", ".join(f"{k}={v}" for k, v in _values(like)) or "no such argument"
                 reason = (
                     f"the signature's function has {kept}; only by an argument named {TRAINING!r} "
                     "do the variants differ"
@@ -369,9 +369,12 @@ def _types(trace: Trace) -> tuple[object, ...]:
     )
 
 
-def _values(trace: Trace) -> tuple[tuple[str, Python], ...]:
-    """What else a trace is given, but for what tells variants apart."""
-    return tuple((k, v) for k, v in sorted(trace.values.items()) if k not in _MODES)
+def _values(trace: Trace) -> tuple[tuple[str, str], ...]:
+    """What else a trace is given, as Python writes it, but for what tells variants apart.
+
+    The text is compared, for no NaN is equal to another, and 1 is equal to True.
+    """
+    return tuple((k, repr(v)) for k, v in sorted(trace.values.items()) if k not in _MODES)
 
 
 def _description(trace: Trace) -> str:
@@ -379,7 +382,7 @@ def _description(trace: Trace) -> str:
         f"{leaf.key}: {dtype_name(leaf.endpoint.dtype)}{format_shape(leaf.endpoint.shape)}"
         for leaf in sorted(trace.inputs, key=lambda leaf: leaf.key)
     ]
-    return ", ".join([*inputs, *(f"{k}={v!r}" for k, v in _values(trace))])
+    return ", ".join([*inputs, *(f"{k}={v}" for k, v in _values(trace))])
 
 
 def _report_other_functions(tree: ObjectTree, served: Mapping[str, Trace], report: Report) -> None:

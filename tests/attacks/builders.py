@@ -1043,7 +1043,7 @@ ATTACKS = (
     Attack(no_graph, MALFORMED, ("no graph",)),
     Attack(two_graphs_of_the_same_tags, MALFORMED, ("two graphs have the tags {}",)),
     Attack(unsupported_collection, UNSUPPORTED, ("'queue_runners'", "variant {}")),
-    Attack(variables_as_a_list_of_nodes, MALFORMED, ("'variables'", "no list of variables")),
+    Attack(variables_as_a_list_of_nodes, MALFORMED, ("'variables'", "no list of messages")),
     Attack(broken_variable_def, MALFORMED, ("'variables'", "broken VariableDef")),
     Attack(variable_def_of_no_node, MALFORMED, ("no such node", "'nowhere'")),
     Attack(variable_def_of_another_op, MALFORMED, ("Placeholder", "'text'")),

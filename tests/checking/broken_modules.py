@@ -2,7 +2,8 @@
 
 Runs in the TF 1.15 interpreter: python broken_modules.py OUT_DIR. The names are those of `MODULES`.
 What the client says of each stands in OUT_DIR/client.json: `size`, the expected size of images,
-null where it raises an error, and `called`, whether module(images) works.
+null where it raises an error, `called`, whether module(images) works, and `fits`, whether it takes
+images of the expected size.
 """
 
 import json
@@ -116,6 +117,18 @@ def logits(training):
     _add(images, _net(images, training)[1], [CLASSES, None])
 
 
+def probabilities_reshaped(training):
+    """As tf.contrib.slim.softmax makes them, and with a dimension to squeeze."""
+    images = _images()
+    logits = tf.reshape(_net(images, training)[1], [-1, 1, 5])
+    _add(images, tf.reshape(tf.squeeze(tf.nn.softmax(logits), [1]), [-1, 5]), [CLASSES, None])
+
+
+def logarithms_of_probabilities(training):
+    images = _images()
+    _add(images, tf.nn.log_softmax(_net(images, training)[1]), [CLASSES, None])
+
+
 def key_without_prefix(training):
     images = _images()
     spatial, features = _net(images, training)
@@ -159,6 +172,15 @@ def scaled_behind_dropout(training):
     _add(images, features * tf.get_variable("scale", [5]))
 
 
+def dropped_out_before_much(training):
+    """What follows the dropout is no layer: a single number, places, rounding."""
+    images = _images()
+    features = tf.layers.dropout(_net(images, training)[1], 0.4, training=training)
+    features = tf.math.erfc((features - tf.zeros([5])) * [2.0])
+    features = tf.quantization.fake_quant_with_min_max_args(features)
+    _add(images, tf.pad(tf.gather(features, [0, 2, 4], axis=1), [[0, 0], [1, 1]]))
+
+
 def bytes_as_images(training):
     images = _images(dtype=tf.uint8)
     _add(images, _net(tf.image.convert_image_dtype(images, tf.float32), training)[1])
@@ -191,6 +213,19 @@ def any_size_attached(training):
     hub.attach_image_module_info(info)
 
 
+def any_size_attached_without_one(training):
+    any_size(training)
+    hub.attach_image_module_info(hub.ImageModuleInfo())
+
+
+def other_size_attached(training):
+    images = _images()
+    _add(images, _net(images, training)[1])
+    info = hub.ImageModuleInfo()
+    info.default_image_size.height, info.default_image_size.width = 16, 16
+    hub.attach_image_module_info(info)
+
+
 def images_channels_first(training):
     images = _images((None, 3, 8, 8))
     _add(images, _net(tf.transpose(images, [0, 2, 3, 1]), training)[1])
@@ -210,6 +245,14 @@ def two_inputs(training):
         hub.add_signature(name, inputs, _net_once(images, training) * scale)
 
 
+def two_inputs_and_grey(training):
+    images = _images((None, 8, 8, 1))
+    scale = tf.placeholder(tf.float32, [])
+    for name in (FEATURES, None):
+        inputs = {"pixels": images, "scale": scale}
+        hub.add_signature(name, inputs, _net_once(images, training) * scale)
+
+
 def no_default_output(training):
     images = _images()
     _add(images, {"vector": _net(images, training)[1]}, [None])
@@ -218,6 +261,15 @@ def no_default_output(training):
 def empty_updates(training):
     images = _images()
     _add(images, _net(images, training)[1])
+    tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
+
+
+def updates_in_the_forward_pass(training):
+    """As tf.contrib.slim.batch_norm does with updates_collections=None."""
+    images = _images()
+    features = _net(images, training)[1]
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        _add(images, tf.identity(features))
     tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
 
 
@@ -239,6 +291,8 @@ MODULES = {
         features_of_unknown_number,
         features_of_another_key,
         probabilities,
+        probabilities_reshaped,
+        logarithms_of_probabilities,
         logits,
         key_without_prefix,
         dropped_out,
@@ -246,17 +300,22 @@ MODULES = {
         dropped_out_behind_a_flag,
         weights_behind_dropout,
         scaled_behind_dropout,
+        dropped_out_before_much,
         bytes_as_images,
         grey,
         other_name,
         fixed_batch,
         any_size,
         any_size_attached,
+        any_size_attached_without_one,
+        other_size_attached,
         images_channels_first,
         ops_channels_first,
         two_inputs,
+        two_inputs_and_grey,
         no_default_output,
         empty_updates,
+        updates_in_the_forward_pass,
     )
 }
 MODULES["nothing_to_train"] = _plain(trainable=False)
@@ -277,10 +336,14 @@ def _client(spec):
     info = infos["images"] if "images" in infos else next(iter(infos.values()))
     with tf.Graph().as_default():
         module = hub.Module(spec)
-        images = tf.placeholder(info.dtype, info.get_shape())
+        shape = info.get_shape().as_list()
+        images = tf.placeholder(info.dtype, shape)
+        size = _asked(lambda: hub.get_expected_image_size(spec, name))
+        sized = tf.placeholder(info.dtype, shape[:1] + (size or shape[1:3]) + shape[3:])
         return {
-            "size": _asked(lambda: hub.get_expected_image_size(spec, name)),
+            "size": size,
             "called": _asked(lambda: module(images)) is not None,
+            "fits": _asked(lambda: module(sized)) is not None,
         }
 
 

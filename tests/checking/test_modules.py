@@ -28,6 +28,8 @@ FAULTS: dict[str, set[str]] = {
     "features_of_unknown_number": {"IMG02"},
     "features_of_another_key": {"IMG02"},
     "probabilities": {"IMG03"},
+    "probabilities_reshaped": {"IMG03"},
+    "logarithms_of_probabilities": {"IMG03"},
     "logits": set(),
     "key_without_prefix": {"IMG04"},
     "dropped_out": {"IMG05"},
@@ -35,17 +37,22 @@ FAULTS: dict[str, set[str]] = {
     "dropped_out_behind_a_flag": set(),
     "weights_behind_dropout": set(),
     "scaled_behind_dropout": set(),
+    "dropped_out_before_much": {"IMG05"},
     "bytes_as_images": {"IMG06"},
     "grey": {"IMG06", "IMG08"},
     "other_name": {"IMG07", "IMG09"},
     "fixed_batch": {"IMG02", "IMG08"},
     "any_size": {"IMG08", "IMG09"},
     "any_size_attached": set(),
+    "any_size_attached_without_one": {"IMG08", "IMG09"},
+    "other_size_attached": {"IMG08"},
     "images_channels_first": {"IMG06", "IMG08", "IMG10"},
     "ops_channels_first": {"IMG10"},
     "two_inputs": {"IMG11"},
+    "two_inputs_and_grey": {"IMG06", "IMG07", "IMG08", "IMG09", "IMG11"},
     "no_default_output": {"IMG01", "IMG11"},
     "empty_updates": {"update-ops-empty"},
+    "updates_in_the_forward_pass": set(),
     "nothing_to_train": {"update-ops-empty", "train-without-variables"},
 }
 
@@ -69,6 +76,18 @@ SAID = [
         ("{}", "image_classification", "default"),
         "ends in 'Softmax' (Softmax), so it gives probabilities",
     ),
+    (
+        "probabilities_reshaped",
+        "IMG03",
+        ("{train}", "image_classification", "default"),
+        "ends in 'Softmax' (Softmax), so it gives probabilities",
+    ),
+    (
+        "logarithms_of_probabilities",
+        "IMG03",
+        ("{}", "image_classification", "default"),
+        "ends in 'LogSoftmax' (LogSoftmax), so it gives logarithms of probabilities",
+    ),
     ("key_without_prefix", "IMG04", ("{}", FEATURES, "top"), "float32[?, 6, 6, 5] is a hidden"),
     (
         "dropped_out",
@@ -87,9 +106,17 @@ SAID = [
     ("fixed_batch", "IMG08", ("{train}", "default", "images"), "batch size is fixed to 2"),
     ("grey", "IMG08", ("{}", FEATURES, "images"), "the last dimension is 1, not 3"),
     ("any_size", "IMG08", ("{}", "default", "images"), "height or width of [?, ?, ?, 3] is unk"),
+    ("any_size_attached_without_one", "IMG08", ("{}", "default", "images"), "none is attached"),
+    (
+        "other_size_attached",
+        "IMG08",
+        ("{}", "default", "images"),
+        "[?, 8, 8, 3] takes no images of the attached size, 16x16",
+    ),
     ("any_size", "IMG09", ("{train}", "default", "images"), "neither attached nor"),
     ("images_channels_first", "IMG10", ("{}", "default", "images"), "[?, 3, 8, 8], channels fir"),
     ("ops_channels_first", "IMG10", ("{}", FEATURES, None), "'conv/BiasAdd' (BiasAdd)"),
+    ("two_inputs_and_grey", "IMG06", ("{}", FEATURES, "pixels"), "its shape is [?, 8, 8, 1]"),
     ("named_only", "IMG11", ("{}", None, None), "which module(images) gives"),
     ("two_inputs", "IMG11", ("{}", "default", None), "one of the inputs images, scale"),
     ("no_default_output", "IMG11", ("{}", "default", None), "there is no such: vector"),
@@ -138,10 +165,21 @@ def test_size_and_call_are_judged_as_the_real_client_does(broken_modules: Path) 
     assert {name for name, said in client.items() if not said["called"]} == {
         name for name, faults in FAULTS.items() if "IMG11" in faults
     }
+    # Where both work, but not with each other, the attached size is another than the static one.
+    assert {
+        name for name, said in client.items() if said["size"] and said["called"] > said["fits"]
+    } == {"other_size_attached"}
     for name, said in client.items():
         if said["size"] is not None:
             size = "x".join(map(str, said["size"]))
             assert line(bridge.check(broken_modules / name), "IMG09").reason.startswith(size)
+
+
+def test_a_size_that_only_a_named_signature_tells_is_told_with_the_name(
+    broken_modules: Path,
+) -> None:
+    reason = line(bridge.check(broken_modules / "named_only"), "IMG09").reason
+    assert reason == f"8x8, static, of signature {FEATURES} in {{}}, {{train}}"
 
 
 @pytest.mark.parametrize("name", ["toy_image_ref", "digits", "no_variables", "multi_variant"])
@@ -225,3 +263,18 @@ def test_a_variant_without_its_values_is_remarked(tmp_path: Path) -> None:
     report = bridge.check(module)
     assert ["variant {train} is not judged" in remark for remark in report.remarks] == [True]
     assert line(report, "train-without-variables").status is NOT_APPLICABLE
+
+
+def test_a_task_that_takes_no_images_breaks_a_clause(tmp_path: Path) -> None:
+    module = copy_module("toy_image_resource", tmp_path)
+    with saved_model(module) as message:
+        for graph in message.meta_graphs:
+            inputs = graph.signature_def[FEATURES].inputs
+            inputs["images"].tensor_shape.unknown_rank = True
+            del inputs["images"].tensor_shape.dim[:]
+            for name in ("left", "right"):
+                inputs[name].CopyFrom(inputs["images"])
+            del inputs["images"]
+    breaches = line(bridge.check(module), "IMG06").breaches
+    assert places(breaches) == {("{}", FEATURES, None), ("{train}", FEATURES, None)}
+    assert breaches[0].found == "none of its inputs takes images: left, right"

@@ -27,6 +27,9 @@ LESS_IS_ASKED: dict[tuple[str, str], ClauseStatus] = {
     ("other_name", "IMG09"): HOLDS,
     ("any_size", "IMG08"): HOLDS,
     ("any_size", "IMG09"): NOT_APPLICABLE,
+    ("any_size_attached_without_one", "IMG08"): HOLDS,
+    ("any_size_attached_without_one", "IMG09"): NOT_APPLICABLE,
+    ("two_inputs_and_grey", "IMG09"): HOLDS,
     # Their update ops stand in the only variant; a SavedModel runs them in training.
     ("control_flow_ref", "train-without-variables"): HOLDS,
     ("control_flow_resource", "train-without-variables"): HOLDS,

@@ -54,6 +54,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         bridge.check(tmp_path / "absent")
     with pytest.raises(bridge.WrongKindError, match="neither a TF1 Hub module nor a SavedModel"):
         bridge.check(tmp_path)
+    (tmp_path / "saved_model.pbtxt").touch()
+    with pytest.raises(bridge.WrongKindError) as caught:
+        bridge.check(tmp_path)
+    assert "saved_model.pbtxt is not read" in str(caught.value.hint)
     module = copy_module("toy_image_resource", tmp_path)
     (module / "tfhub_module.pb").unlink()
     with pytest.raises(bridge.WrongKindError, match="a TF1 SavedModel"):

@@ -60,7 +60,7 @@ def test_a_broken_clause_exits_1_and_says_how_to_mend_it(renamed: Path, capsys: 
     out, err = capsys.readouterr()
     assert err == ""
     lines = _flat(out)
-    assert "✗ IMG07 broken: the image input is called `images`" in lines
+    assert "✗ IMG07 broken; wanted: the image input is called `images`" in lines
     assert (
         "'\\x1b[2Jpictures' of default, image_classification, image_feature_vector in {}, {train}:"
     ) in lines
@@ -87,6 +87,11 @@ def test_clauses_are_chosen_by_commas_and_by_repetition(capsys: Capture) -> None
     assert main(["check", str(DIGITS), *options]) == 0
     out, _ = capsys.readouterr()
     assert [clause["id"] for clause in json.loads(out)["clauses"]] == ["IMG02", "IMG05", "IMG10"]
+
+
+def test_one_clause_that_holds_is_spoken_of_as_one(capsys: Capture) -> None:
+    assert main(["check", str(DIGITS), "--only", "IMG02"]) == 0
+    assert capsys.readouterr().out.endswith("\nno clause broken, 1 holds\n")
 
 
 def test_an_unknown_clause_is_an_error_with_a_list(capsys: Capture) -> None:

@@ -139,3 +139,30 @@ def test_a_closed_pipe_makes_no_noise(closed: str, tmp_path: Path) -> None:
     assert done.returncode == (141 if closed == "stdout" else 0)
     assert not done.stderr
     assert (tmp_path / "out" / "saved_model.pb").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["inspect", str(MODULES / "digits"), "--no-conversion"],
+        ["inspect", str(MODULES / "digits"), "--json"],
+        ["check", str(MODULES / "digits"), "--json"],
+        ["to-saved-model", str(MODULES / "digits"), "out", "--dry-run", "--json"],
+    ],
+    ids=lambda arguments: " ".join(Path(one).name for one in arguments),
+)
+def test_output_that_can_t_be_written_is_an_error_and_no_bug(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", *arguments],
+            cwd=ROOT,
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    (line,) = (one for one in done.stderr.splitlines() if one.startswith(("error", "Exception")))
+    assert line == "error: stdout can't be written: No space left on device"

@@ -35,7 +35,7 @@ def test_the_summary_is_talk_and_ends_with_the_next_step(
     assert main(["to-hub-module", str(source), str(dest), "--image-size", "6x7"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("Converted ")
+    assert err.split()[0] == "Converted"
     text = " ".join(err.split())
     assert "1 variable (12 B)" in text
     assert "default of variant {}" in text
@@ -75,7 +75,8 @@ def test_a_dry_run_says_and_does_so(source: Path, dest: Path, capsys: Capture) -
     assert main(arguments) == 0
     err = capsys.readouterr().err
     assert "nothing was written" in err.replace("\n", " ")
-    assert f"{dest} would hold" in err
+    assert str(dest) in err  # on a line of its own if it is long
+    assert "would hold" in err
     assert err.splitlines()[-1] == "hint: leave --dry-run out to write it"
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["destination"] is None

@@ -11,10 +11,12 @@ import pytest
 
 import bridge
 from bridge._inspect.results import HUB_MODULE
+from bridge.cli._inspect_tree import inspect_tree
+from bridge.cli._terminal import Style
 from bridge.dtypes import dtype_name, element_bytes
 from bridge.model import format_tags
 from bridge.proto import hub_pb, tf_pb
-from tests.attacks.edit import copy_module, meta_graph
+from tests.attacks.edit import copy_module, meta_graph, module_def
 from tests.cli.helpers import MODULES
 from tests.conftest import Golden
 
@@ -203,6 +205,39 @@ def test_an_unknown_op_is_reported_and_stops_nothing(tmp_path: Path) -> None:
     assert obstacle.hint
 
 
+@pytest.mark.parametrize(
+    ("number", "features", "name"),
+    [(0, [], "FORMAT_UNSPECIFIED"), (9, [], "9"), (3, ["crystal\x1b", "ball"], "FORMAT_V3")],
+)
+def test_a_format_or_feature_that_nothing_reads_is_told(
+    number: int, features: list[str], name: str, tmp_path: Path
+) -> None:
+    module = copy_module("digits", tmp_path)
+    with module_def(module) as definition:
+        definition.format = number  # type: ignore[assignment]
+        definition.required_features.extend(features)
+    report = bridge.inspect(module)
+    assert (report.module_format, report.required_features) == (name, features)
+    assert report.variables.count == 14
+    text = inspect_tree(report, Style())
+    assert ("its format is " + name in text) == (number != 3)
+    assert ("features that nothing knows: 'crystal\\x1b', 'ball'" in text) == bool(features)
+    assert report.conversion is not None
+    (obstacle,) = report.conversion.obstacles
+    assert (obstacle.kind, obstacle.file) == ("UnsupportedError", "tfhub_module.pb")
+    for word in features or [f"format {number}"]:
+        assert repr(word)[1:-1] in obstacle.message
+
+
+def test_the_format_of_a_good_module_is_told_in_json_alone(tmp_path: Path) -> None:
+    report = bridge.inspect(MODULES / "digits")
+    assert (report.module_format, report.required_features) == ("FORMAT_V3", [])
+    assert "FORMAT_V3" not in inspect_tree(report, Style())
+    bridge.to_saved_model(MODULES / "digits", tmp_path / "out", verify=False)
+    made = bridge.inspect(tmp_path / "out", conversion=False)
+    assert (made.module_format, made.required_features) == (None, [])
+
+
 def test_the_conversion_is_left_out_on_demand() -> None:
     assert bridge.inspect(MODULES / "digits", conversion=False).conversion is None
 
@@ -246,6 +281,28 @@ def test_what_is_behind_an_unsafe_op_is_an_obstacle_too(tmp_path: Path) -> None:
     assert conversion is not None
     first, second = conversion.obstacles
     assert (first.kind, first.node) == ("UnsafeError", "read")
+    assert second.node == "table"
+
+
+def test_what_is_behind_an_unknown_op_is_an_obstacle_too(tmp_path: Path) -> None:
+    module = copy_module("text_vocab", tmp_path)
+    with meta_graph(module) as graph:
+        # The module itself defines the op.
+        definition = graph.meta_info_def.stripped_op_list.op.add(name="MyOwnOp")
+        definition.output_arg.add(name="y", type=tf_pb.DT_INT64)
+        graph.graph_def.node.add(name="own", op="MyOwnOp")
+        graph.graph_def.node.add(name="table", op="MutableHashTableV2")
+        for attr, dtype in (("key_dtype", tf_pb.DT_STRING), ("value_dtype", tf_pb.DT_INT64)):
+            graph.graph_def.node[-1].attr[attr].type = dtype  # type: ignore[assignment]
+        graph.graph_def.node.add(name="size", op="LookupTableSizeV2", input=["table"])
+        for name in ("own", "size"):
+            graph.signature_def["default"].outputs[name].CopyFrom(
+                tf_pb.TensorInfo(name=f"{name}:0", dtype=tf_pb.DT_INT64)
+            )
+    conversion = bridge.inspect(module).conversion
+    assert conversion is not None
+    first, second = conversion.obstacles
+    assert (first.kind, first.node) == ("UnsupportedError", "own")
     assert second.node == "table"
 
 

@@ -126,6 +126,14 @@ def test_an_op_that_was_dropped_has_a_last_release() -> None:
     assert OpCounter([_graph(_node("Identity"))]).of_graphs().newest is None
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_several_dropped_ops_the_first_to_go_says_the_last_release(swapped: bool) -> None:
+    nodes = [_node("BigQueryReader"), _node("RemoteFusedGraphExecute")]
+    lasts = [OpCounter([_graph(node)]).of_graphs().newest for node in nodes]
+    assert lasts == ["1.15", "2.4"]
+    assert OpCounter([_graph(*nodes[:: -1 if swapped else 1])]).of_graphs().newest == "1.15"
+
+
 def test_calls_of_functions_are_no_ops() -> None:
     graph = _graph(_node("double"), _node("Identity"))
     body = graph.graph_def.library.function.add()

@@ -398,6 +398,28 @@ def test_logits_are_found_behind_an_identity() -> None:
     assert found == "out/default/logits"
 
 
+def test_logits_are_reshaped_as_the_softmax_was() -> None:
+    variant = variant_of({"x": IMAGE}, last="Softmax")
+    graph = variant.graph
+    graph.add("Shape", "shape", ["out/default/logits"], T=type_attr(FLOAT))
+    graph.add("Reshape", "r", ["out/default", "shape"], T=type_attr(FLOAT))
+    graph.add("Squeeze", "s", ["r"], T=type_attr(FLOAT))
+    signature = variant.signatures["default"]
+    moved = {"default": signature.outputs["default"].moved(lambda _: "s:0")}
+    for name in ("default", "image_classification"):
+        variant.signatures[name] = Signature(name, signature.inputs, moved)
+    run(variant, logits=True)
+    names = {
+        variant.signatures[name].outputs["default"].components[0].name
+        for name in ("default", "image_classification")
+    }
+    assert names == {"s/logits"}
+    assert list(graph.nodes["s/logits"].input) == ["r/logits"]
+    assert list(graph.nodes["r/logits"].input) == ["out/default/logits", "shape"]
+    assert graph.nodes["r/logits"].attr["T"] == type_attr(FLOAT)
+    assert list(graph.nodes["r"].input) == ["out/default", "shape"]
+
+
 @pytest.mark.parametrize(
     "variant",
     [

@@ -162,6 +162,37 @@ def test_the_trace_that_fixes_least_is_chosen_and_others_are_named() -> None:
     ]
 
 
+def test_of_traces_with_a_nan_each_that_is_left_out_is_named_once() -> None:
+    model, nan = Model(), Value(float64_value=float("nan"))
+    sizes = [("call0", 3), ("again", 3), ("call1", 4), ("again1", 4)]
+    traces = [model.traced(name, spec("x", FLOAT, (n,)), nan) for name, n in sizes]
+    model.method("__call__", traces, ["x", "value"], [nan])
+    choice, report = chosen(model)
+    assert names(choice) == {"{}": {"default": "call0"}}
+    assert [note.name for note in report.not_kept] == ["__call__(x: float32[4], value=nan)"]
+
+
+def test_a_nan_is_the_default_if_the_default_is_one() -> None:
+    model, nan = Model(), Value(float64_value=float("nan"))
+    traces = [
+        model.traced("odd", spec("x"), Value(float64_value=1.0)),
+        model.traced("usual", spec("x"), nan),
+    ]
+    model.method("__call__", traces, ["x", "value"], [nan])
+    assert names(chosen(model)[0]) == {"{}": {"default": "usual"}}
+
+
+def test_one_and_true_are_different_values() -> None:
+    model = Model()
+    values = [Value(int64_value=1), boolean(True), Value(float64_value=1.0)]
+    traces = [model.traced(f"call{i}", spec("x"), value) for i, value in enumerate(values)]
+    model.method("__call__", traces, ["x", "value"])
+    assert [note.name for note in chosen(model)[1].not_kept] == [
+        "__call__(x: float32[?], value=True)",
+        "__call__(x: float32[?], value=1.0)",
+    ]
+
+
 def test_default_values_are_preferred_to_fewer_dimensions() -> None:
     model = Model()
     traces = [

@@ -1,16 +1,13 @@
-"""The size that images are expected to have, as tensorflow_hub finds it."""
+"""The size that images are expected to have; an only input need not be called `images`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from google.protobuf.message import DecodeError
-
 from bridge._parity.surfaces.surface import Computation
-from bridge.errors import MalformedError
+from bridge.image_size import expected_image_size
 from bridge.model import DEFAULT, Tags
 from bridge.passes.image_conventions import IMAGE_MODULE_INFO, IMAGES
-from bridge.proto import hub_pb
 
 
 def image_size(
@@ -26,19 +23,11 @@ def image_size(
     Raises:
       MalformedError: the attachment is no message of its type.
     """
-    if IMAGE_MODULE_INFO in attachments:
-        try:
-            info = hub_pb.ImageModuleInfo.FromString(attachments[IMAGE_MODULE_INFO])
-        except DecodeError as error:
-            raise MalformedError(f"the attachment {IMAGE_MODULE_INFO!r} is broken") from error
-        if info.HasField("default_image_size"):
-            return info.default_image_size.height, info.default_image_size.width
+    size = expected_image_size(attachments.get(IMAGE_MODULE_INFO), None)
     for computation in computations:
-        if (computation.variant, computation.signature) != (variant, DEFAULT):
-            continue
-        inputs = computation.inputs
-        name = IMAGES if IMAGES in inputs else next(iter(inputs)) if len(inputs) == 1 else None
-        shape = inputs[name].shape if name is not None else None
-        if shape is not None and len(shape) == 4 and shape[1] and shape[2]:
-            return shape[1], shape[2]
-    return None
+        if size is None and (computation.variant, computation.signature) == (variant, DEFAULT):
+            inputs = computation.inputs
+            name = IMAGES if IMAGES in inputs else next(iter(inputs)) if len(inputs) == 1 else None
+            shape = inputs[name].shape if name is not None else None
+            size = expected_image_size(None, shape, is_named=name == IMAGES)
+    return None if size is None else (size.height, size.width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bridge._parity.surfaces.hub_module import read_module_surface
@@ -10,6 +9,7 @@ from bridge._parity.surfaces.saved_model import read_saved_model_surface
 from bridge._parity.surfaces.surface import Surface
 from bridge.errors import Where, WrongKindError
 from bridge.hub_module.names import MODULE_DEF
+from bridge.kinds import is_hub_module
 from bridge.layout import SAVED_MODEL
 from bridge.proto import tf_pb
 from bridge.proto_file import read_proto
@@ -27,14 +27,8 @@ def read_surface(path: Path) -> Surface:
       UnsupportedError: the model has something that is not known.
       UnsafeError: a link, or a name that leaves the model.
     """
-    if os.path.lexists(path / MODULE_DEF):
+    if is_hub_module(path):
         return read_module_surface(path)
-    if not os.path.lexists(path / SAVED_MODEL):
-        raise WrongKindError(
-            f"neither a TF1 Hub module nor a SavedModel: there is no {SAVED_MODEL}",
-            where=Where(path),
-            hint=f"give the directory that holds {SAVED_MODEL}",
-        )
     saved_model = read_proto(tf_pb.SavedModel, path / SAVED_MODEL)
     if not any(graph.HasField("object_graph_def") for graph in saved_model.meta_graphs):
         raise WrongKindError(
