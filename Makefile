@@ -32,7 +32,7 @@ demo: $(READY) ## Show what hubbridge does, on a small module, there and back
 
 .PHONY: test
 test: $(READY) tf1 ## Run the tests, against the real TensorFlow 1.15 where Python 3.7 is found
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: test-networks
 test-networks: $(READY) tf1 ## Take the networks of Keras to TensorFlow 1.15 (under an hour)
