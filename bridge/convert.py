@@ -27,7 +27,7 @@ from bridge.passes import (
 from bridge.report import Report
 from bridge.saved_model import SavedModelWriter, WriteOptions, read_saved_model
 from bridge.source import open_source, source_name
-from bridge.verify import LOGITS, NOT_INSTALLED, is_expected, should_verify, verify_conversion
+from bridge.verify import LOGITS, is_expected, should_verify, verify_conversion, why_not
 
 Progress = Callable[[int, int], None]
 """Called with the checkpoint bytes done, and how many there are."""
@@ -143,7 +143,7 @@ def _convert(
     destination = _destination(dest)
     verify = not options.dry_run and should_verify(options.verify)
     if not verify and is_expected(options.verify):
-        not_verified = NOT_INSTALLED
+        not_verified = why_not()
     report = Report(
         source=source_name(source),
         destination=None if options.dry_run else os.fspath(dest),

@@ -10,7 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.errors import HubBridgeError, MissingExtraError, VerificationError, Where
+from bridge.errors import (
+    HubBridgeError,
+    MissingExtraError,
+    UsageError,
+    VerificationError,
+    Where,
+)
 from bridge.report import Report, Verification
 
 if TYPE_CHECKING:
@@ -20,28 +26,45 @@ SWITCH = "HUBBRIDGE_VERIFY"
 """Environment variable: `0` turns verification off where nobody says otherwise, `1` demands it."""
 
 LOGITS = "with --logits, the signature `default` returns something else than the source's"
-NOT_INSTALLED = "it needs TensorFlow, which pip install 'hubbridge[parity]' installs"
+_NEEDED = {"tensorflow": "TensorFlow", "PIL": "Pillow"}
+"""What nothing can be compared without, by the name that Python imports."""
 
 SAMPLES = 2
 """How many generated inputs of each kind a signature is run with."""
 
 
 def should_verify(verify: bool | None) -> bool:
-    """Whether to verify: as asked for, else as the environment says, else where TensorFlow is.
+    """Whether to verify: as asked for, else as the environment says, else where that is possible.
 
     Raises:
-      MissingExtraError: it is asked for, and TensorFlow is not installed.
+      MissingExtraError: it is asked for, and a package is missing.
+      UsageError: the environment variable HUBBRIDGE_VERIFY is neither 0 nor 1.
     """
-    is_installed = importlib.util.find_spec("tensorflow") is not None
-    switch = os.environ.get(SWITCH)
-    if verify is None and switch not in ("0", "1"):
-        return is_installed
+    switch = os.environ.get(SWITCH, "")
+    if switch not in ("", "0", "1"):
+        raise UsageError(f"{SWITCH} is {switch!r}", hint=f"set {SWITCH} to 0 or 1")
+    missing = _missing()
+    if verify is None and not switch:
+        return not missing
     wanted = switch == "1" if verify is None else verify
-    if wanted and not is_installed:
+    if wanted and missing:
         raise MissingExtraError(
-            "verification needs TensorFlow", hint="pip install 'hubbridge[parity]'"
+            f"verification needs {missing}", hint="pip install 'hubbridge[parity]'"
         )
     return wanted
+
+
+def why_not() -> str:
+    """Says why nothing can be verified here; empty where it can."""
+    missing = _missing()
+    return f"it needs {missing}, which pip install 'hubbridge[parity]' installs" if missing else ""
+
+
+def _missing() -> str:
+    return next(
+        (name for package, name in _NEEDED.items() if importlib.util.find_spec(package) is None),
+        "",
+    )
 
 
 def is_expected(verify: bool | None) -> bool:
@@ -83,6 +106,10 @@ def verify_conversion(
             where=error.where,
             hint="--no-verify writes DEST without",
         ) from error
+    except OSError as error:  # of temporary files; it is not about DEST
+        raise VerificationError(
+            f"the conversion can't be verified: {error}", hint="--no-verify writes DEST without"
+        ) from error
     found.reference = replace(found.reference, path=report.source)
     found.candidate = replace(found.candidate, path=str(destination))
     found.structure = _with_excuses(found.structure, report, source)
@@ -97,10 +124,13 @@ def verify_conversion(
     )
     if found.verdict is not Verdict.PASS:
         kept = _keep(found, destination)
+        then = "all the same"
+        if found.verdict is Verdict.INCONCLUSIVE:
+            then = "for `hubbridge parity SOURCE DEST --inputs FILE.npz`, with inputs it takes"
         raise VerificationError(
             f"the conversion was not verified: {found.decided_by}",
             where=Where(destination),
-            hint=f"{kept} has the whole comparison; --no-verify writes DEST all the same",
+            hint=f"{kept} has the whole comparison; --no-verify writes DEST {then}",
         )
 
 
@@ -185,5 +215,9 @@ def _keep(found: ParityReport, destination: Path) -> Path:
     from bridge._parity.html import render
 
     page = destination.with_name(f"{destination.name}.parity.html")
-    page.write_text(render(found), encoding="utf-8")
+    try:
+        page.write_text(render(found), encoding="utf-8")
+    except MissingExtraError:  # the verdict must not be lost with the page
+        page.unlink(missing_ok=True)
+        return path
     return page

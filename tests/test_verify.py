@@ -18,6 +18,7 @@ from bridge.errors import Where
 from bridge.hub_module.writer import HubModuleWriter
 from bridge.report import Report
 from bridge.saved_model.writer import SavedModelWriter
+from tests.parity import reports
 from tests.parity.models import scale_weight
 from tests.saved_model.images import image_model
 
@@ -93,6 +94,14 @@ def test_verification_is_on_where_tensorflow_is(monkeypatch: pytest.MonkeyPatch)
     assert not verify.should_verify(False)
     with pytest.raises(bridge.MissingExtraError, match="needs TensorFlow"):
         verify.should_verify(None)
+    # Images can't be made without Pillow, so that TensorFlow alone is not enough.
+    monkeypatch.setattr(verify.importlib.util, "find_spec", lambda name: name != "PIL" or None)
+    with pytest.raises(bridge.MissingExtraError, match="needs Pillow"):
+        verify.should_verify(None)
+    assert "Pillow" in verify.why_not()
+    monkeypatch.setenv("HUBBRIDGE_VERIFY", "maybe")
+    with pytest.raises(bridge.UsageError, match="'maybe'"):
+        verify.should_verify(None)
 
 
 def test_what_could_not_be_verified_says_so(
@@ -114,6 +123,16 @@ def test_what_could_not_be_verified_says_so(
     said = " ".join(capsys.readouterr().err.split())
     assert "not verified" in said
     assert "pip install 'hubbridge[parity]'" in said
+
+
+def test_what_could_not_be_compared_may_be_fed_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge._parity.run.parity", lambda *_, **__: reports.inconclusive())
+    report = Report("s", "d", "to-saved-model")
+    with pytest.raises(bridge.VerificationError) as caught:
+        verify.verify_conversion(tmp_path, tmp_path, tmp_path / "x", report)
+    assert "hubbridge parity SOURCE DEST --inputs FILE.npz" in str(caught.value.hint)
 
 
 def test_by_default_a_conversion_is_verified(

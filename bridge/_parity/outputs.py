@@ -310,6 +310,7 @@ class OutputComparer:
             limit=measured.limit,
             difference=measured.difference,
             noise=_max_abs(noise.result()) if noise and of_reference else None,
+            excused=bool(tally.unsteady) and not tally.batches,
         )
 
 

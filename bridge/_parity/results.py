@@ -82,8 +82,8 @@ class StructureCheck:
         `trainable`, `regularization_loss`, `update_op`, `asset`, `table`, `attachment`,
         `image_size`, `callable`.
       name: its name.
-      status: pass or fail; not comparable where a conversion names it as not kept, and of a
-        callable that a module can't have.
+      status: pass or fail; not comparable where a conversion names it as not kept, of a callable
+        that a module can't have, and of a table that can't be read.
       reference: what the reference has, as text.
       candidate: what the candidate has.
       reason: why it failed, one sentence; empty where it passed.
@@ -213,6 +213,7 @@ class Comparison:
       difference: the numbers; None where nothing was compared.
       noise: max|a - b| of the reference against itself, run again and with other threads; None
         where that was not run.
+      excused: whether it broke the rule in every batch, as the reference does against itself.
     """
 
     kind: str
@@ -230,6 +231,7 @@ class Comparison:
     limit: float = 0.0
     difference: Difference | None = None
     noise: float | None = None
+    excused: bool = False
 
 
 @dataclass(frozen=True)

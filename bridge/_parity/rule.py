@@ -31,7 +31,7 @@ GRADIENT_FACTOR = 10
 SMALL_GRADIENT = 1e-2
 """The part of the largest gradient of a model below which none is compared more closely."""
 
-NOISE_FACTOR = 100
+NOISE_FACTOR = 10
 """How many times as far off as the reference is from itself what noise explains may be."""
 
 RULE = (
@@ -77,13 +77,15 @@ class Breach:
 
     Attributes:
       kind: how.
-      max_abs: how far the values are apart, where they are too far.
+      max_abs: how far the values are apart.
       limit: how far they may be.
+      count: how many are not equal, or out of place.
     """
 
     kind: BreachKind
     max_abs: float = 0.0
     limit: float = 0.0
+    count: int = 0
 
     @property
     def rank(self) -> tuple[BreachKind, float]:
@@ -98,7 +100,7 @@ def proves_nothing(breach: Breach, noise: Breach | None) -> bool:
     That is where the reference, run again on the same batch with other thread settings, breaks it
     in the same way against itself. No model whose reference is steady is excused so, nor what no
     noise explains: another form, NaN where only numbers came and went, values that are more than
-    NOISE_FACTOR times as far off as the reference is from itself.
+    NOISE_FACTOR times as far off as the reference is from itself, or so many times as many.
 
     Args:
       breach: what the candidate did.
@@ -106,7 +108,10 @@ def proves_nothing(breach: Breach, noise: Breach | None) -> bool:
     """
     if noise is None or noise.kind is not breach.kind or breach.kind is BreachKind.FORM:
         return False
-    return breach.kind is not BreachKind.FAR or breach.max_abs <= NOISE_FACTOR * noise.max_abs
+    return (
+        breach.max_abs <= NOISE_FACTOR * noise.max_abs
+        and breach.count <= NOISE_FACTOR * noise.count
+    )
 
 
 def unsteady(noise: Breach) -> str:
@@ -232,7 +237,8 @@ def decide(
 
     The first failure decides: of the structure, then of outputs, then of training. A run passes
     when nothing failed and, of each signature that was run, at least one output was compared and
-    passed; what was skipped or is not comparable never counts as passed.
+    passed; what was skipped or is not comparable never counts as passed. Nor does a run pass where
+    an output broke the rule in every batch, even if the reference is as far from itself.
 
     Args:
       structure: what could be seen without running.
@@ -261,6 +267,12 @@ def decide(
         return Verdict.INCONCLUSIVE, "no output could be compared" + (
             f": {reasons[0]}" if reasons else ""
         )
+    excused = next((row for row in rows if row.excused), None)
+    if excused is not None:
+        return Verdict.INCONCLUSIVE, (
+            f"{describe_row(excused)} broke the rule in every batch, which proves nothing: "
+            f"{excused.reason}"
+        )
     unseen = _never_compared(comparisons)
     if unseen is not None:
         return Verdict.INCONCLUSIVE, (
@@ -269,14 +281,16 @@ def decide(
         )
     closest = min(passed, key=_headroom)
     difference = closest.difference
+    left = sum(row.status is Status.NOT_COMPARABLE for row in comparisons)
+    rest = f"; {left} could not be compared" if left else ""
     what = "the output" if len(passed) == 1 else f"all {len(passed)} outputs"
     # An equal output has endless headroom; where even the closest to its limit has, all are equal.
     if difference is None or math.isinf(difference.headroom):
         verb = "is" if len(passed) == 1 else "are"
-        return Verdict.PASS, f"{what} compared {verb} equal, such as {describe_row(closest)}"
+        return Verdict.PASS, f"{what} compared {verb} equal, such as {describe_row(closest)}{rest}"
     return Verdict.PASS, (
         f"{what} compared passed; closest to its limit is {describe_row(closest)}, where max|a-b| "
-        f"is {difference.max_abs:.3g}, {difference.headroom:.3g} times below what is allowed"
+        f"is {difference.max_abs:.3g}, {difference.headroom:.3g} times below what is allowed{rest}"
     )
 
 

@@ -35,6 +35,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 NO_GPU = "no GPU visible"
+UPDATES_ARE_NAMES = "values that update ops write are compared with --train only"
 
 
 def parity(
@@ -83,6 +84,8 @@ def parity(
             progress=progress or (lambda *_: None),
         )
         report.remarks += idle(options.tf1_python, run.plan.lanes())
+        if not options.train and any(any(s.updated.values()) for s in surfaces):
+            report.remarks.append(UPDATES_ARE_NAMES)
         run.all([pair for pair in structure.pairs if _can_be_fed(pair)])
     report.seconds["total"] = time.monotonic() - start
     report.verdict, report.decided_by = decide(

@@ -59,7 +59,35 @@ def test_another_saved_model_must_offer_it_and_compute_the_same(
     found = {row.signature: row.status for row in report.comparisons}
     passed = dict.fromkeys(("default", DOUBLE, INNER, SERVED), Status.PASS)
     assert found == {**passed, SCORE: Status.FAIL}
+    assert not report.remarks
     assert all(check.status is Status.PASS for check in report.structure)
+
+
+def test_functions_in_lists_are_compared_by_their_index(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def listing(path: Path, *factors: float) -> Path:
+        spec = tf.TensorSpec([None, 3], name="x")
+        model = tf.Module()
+        model.weights = tf.Variable([1.0, 2.0, 3.0])
+        model.__call__ = tf.function(lambda x: x + model.weights, input_signature=[spec])
+
+        def head(factor: float) -> Any:
+            return tf.function(lambda x: factor * x * model.weights, input_signature=[spec])
+
+        model.heads = [head(factor) for factor in factors]
+        model.nested = {"pair": (head(4.0), head(5.0))}
+        tf.saved_model.save(model, str(path))
+        return path
+
+    reference = listing(tmp_path / "reference", 2.0, 3.0)
+    report = bridge.parity(reference, listing(tmp_path / "candidate", 2.0, 3.1), **FEW)
+    found = {row.signature.partition("(")[0]: row.status for row in report.comparisons}
+    passed = ("default", "serving_default", "heads.0", "nested.pair.0", "nested.pair.1")
+    assert found == {**dict.fromkeys(passed, Status.PASS), "heads.1": Status.FAIL}
+    shorter = read_surface(listing(tmp_path / "shorter", 2.0))
+    checks = compare_structure(read_surface(reference), shorter).checks
+    assert [c.name.partition("(")[0] for c in checks if c.status is Status.FAIL] == ["heads.1"]
 
 
 def test_what_the_candidate_lacks_fails_by_its_name(model: Path, tmp_path: Path) -> None:

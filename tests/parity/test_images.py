@@ -118,6 +118,7 @@ def test_only_what_may_be_features_is_fed_other_values_too(kind):
     found = sets(pair(x=OTHER_IMAGES[kind]), ParityOptions(samples=1, batch_size=1), (32, 32))
     assert ("values" in found) == (kind in ("int8", "int32", "six channels"))
     assert ("values below 100" in found) == kind.startswith("int")
+    assert ("positive values" in found) == ("values" in found)
     # What trains must take the first set, so it is the one that says least.
     assert next(iter(found)) == ("values" if "values" in found else "noise")
     if kind == "six channels":

@@ -218,6 +218,24 @@ def test_integers_that_come_and_go_by_themselves_prove_nothing():
     assert row.status is Status.FAIL
 
 
+@pytest.mark.parametrize("wrong", [np.zeros(100, int), np.arange(100) + 20])
+def test_a_few_integers_that_come_and_go_do_not_excuse_many_or_large_differences(wrong):
+    whole, other = np.arange(100), np.arange(100)
+    other[7] += 1
+    script = Script(ours=lambda _: whole, theirs=lambda _: wrong, again=lambda _: other)
+    (row,), _ = compare(script)
+    assert row.status is Status.FAIL
+
+
+def test_an_output_that_is_excused_in_every_batch_is_told_from_what_was_never_run():
+    (row,), _ = compare(Script(theirs=lambda _: SLIGHTLY, again=lambda _: OTHERWISE))
+    assert (row.status, row.excused) == (Status.NOT_COMPARABLE, True)
+    (row,), _ = compare(Script(theirs=at(SLIGHTLY, 4), again=at(OTHERWISE, 4)))
+    assert (row.status, row.excused) == (Status.PASS, False)
+    (row,), _ = compare(Script(ours=lambda _: REFUSED))
+    assert (row.status, row.excused) == (Status.NOT_COMPARABLE, False)
+
+
 def test_a_reference_that_cannot_be_run_again_excuses_nothing():
     (row,), _ = compare(Script(theirs=at(SLIGHTLY, 4), again=at(REFUSED, 4)))
     assert row.status is Status.FAIL

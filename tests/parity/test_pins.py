@@ -539,6 +539,67 @@ def test_a_changed_seed_fails_although_another_output_can_not_be_compared(tmp_pa
         "settled": {bridge.Status.FAIL},
         "shuffled": {bridge.Status.NOT_COMPARABLE},
     }
+    assert report.remarks == ["values that update ops write are compared with --train only"]
     reasons = {row.output: row.reason for row in report.comparisons}
     assert "'mix'" in reasons["shuffled"]
     assert "'either'" in reasons["other"]
+
+
+@pytest.mark.tf2
+def test_a_seed_in_a_variable_moves_only_if_something_writes_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def save(name: str, added: int, *, writes: bool = False) -> Path:
+        class Root(tf.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.seed = tf.Variable([1, 2], trainable=False)
+
+            @tf.function(input_signature=[tf.TensorSpec([3], name="x")])
+            def __call__(self, x: Any) -> Any:
+                return x + tf.random.stateless_normal([3], self.seed + added)
+
+        root = Root()
+        if writes:
+            root.reseed = tf.function(lambda: root.seed.assign_add([1, 1]), input_signature=[])
+        tf.saved_model.save(root, str(tmp_path / name), signatures=root.__call__)
+        return tmp_path / name
+
+    still = save("still", 0)
+    assert not random_ops(still).ops
+    assert random_ops(save("reseeded", 0, writes=True)).ops
+    found = bridge.parity(still, save("other", 1), samples=1, batch_size=2)
+    assert {row.status for row in found.comparisons} == {bridge.Status.FAIL}
+    assert not found.remarks
+
+
+@pytest.mark.parametrize("is_reference", [False, True])
+def test_of_a_module_what_initializes_a_seed_does_not_make_it_move(
+    is_reference: bool, tmp_path: Path
+) -> None:
+    saved_model = tf_pb.SavedModel()
+    meta_graph = saved_model.meta_graphs.add()
+    nodes = meta_graph.graph_def.node
+    const = nodes.add(name="c", op="Const")
+    const.attr["dtype"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    const.attr["value"].CopyFrom(ints_tensor_attr(tf_pb.DT_INT32, [3, 4]))
+    variable = nodes.add(name="v", op="VariableV2" if is_reference else "VarHandleOp")
+    variable.attr["dtype"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    variable.attr["shape"].shape.dim.add(size=2)
+    for name in ("initial", "moved"):
+        op = "Assign" if is_reference else "AssignVariableOp"
+        assign = nodes.add(name=name, op=op, input=["v", "c"])
+        assign.attr["T" if is_reference else "dtype"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    read = nodes.add(name="read", op="Identity" if is_reference else "ReadVariableOp", input=["v"])
+    read.attr["T" if is_reference else "dtype"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    draw = nodes.add(name="draw", op="StatelessRandomUniform", input=["c", "read"])
+    draw.attr["T"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    draw.attr["Tseed"].CopyFrom(type_attr(tf_pb.DT_INT32))
+    draw.attr["dtype"].CopyFrom(type_attr(tf_pb.DT_FLOAT))
+    meta_graph.signature_def["default"].outputs["default"].name = "draw:0"
+    path = tmp_path / "saved_model.pb"
+    path.write_bytes(saved_model.SerializeToString())
+    assert not random_ops(tmp_path).ops
+    meta_graph.collection_def["update_ops"].node_list.value.append("moved")
+    path.write_bytes(saved_model.SerializeToString())
+    assert [op.node for op in random_ops(tmp_path).ops] == ["draw"]

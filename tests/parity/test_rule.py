@@ -159,6 +159,21 @@ def test_a_signature_of_which_nothing_was_compared_keeps_the_run_from_passing():
     assert decide([], [row(**FAILED), *unseen])[0] is Verdict.FAIL
 
 
+def test_an_output_that_broke_the_rule_in_every_batch_keeps_the_run_from_passing():
+    unsteady = row(Status.NOT_COMPARABLE, output="b", reason="it is unsteady", excused=True)
+    verdict, sentence = decide([], [row(), unsteady])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert sentence == (
+        "output 'b' of signature 'default', variant {}, on cpu broke the rule in every batch, "
+        "which proves nothing: it is unsteady"
+    )
+
+
+def test_a_pass_says_how_many_outputs_could_not_be_compared():
+    _, sentence = decide([], [row(), row(Status.NOT_COMPARABLE, output="b", reason="random")])
+    assert sentence.endswith("; 1 could not be compared")
+
+
 FAR = Breach(BreachKind.FAR, 1e-3, 1e-5)
 
 
@@ -166,12 +181,15 @@ FAR = Breach(BreachKind.FAR, 1e-3, 1e-5)
     ("breach", "noise", "excused"),
     [
         (FAR, None, False),
-        (FAR, Breach(BreachKind.FAR, 2e-5, 1e-5), True),
+        (FAR, Breach(BreachKind.FAR, 2e-4, 1e-5), True),
         (FAR, Breach(BreachKind.FAR, 1e-3 / NOISE_FACTOR / 1.01, 1e-5), False),
         (FAR, Breach(BreachKind.MISPLACED), False),
         (Breach(BreachKind.MISPLACED), Breach(BreachKind.FAR, 1.0, 1e-5), False),
-        (Breach(BreachKind.MISPLACED), Breach(BreachKind.MISPLACED), True),
-        (Breach(BreachKind.UNEQUAL), Breach(BreachKind.UNEQUAL), True),
+        (Breach(BreachKind.MISPLACED, count=9), Breach(BreachKind.MISPLACED, count=1), True),
+        (Breach(BreachKind.MISPLACED, count=11), Breach(BreachKind.MISPLACED, count=1), False),
+        (Breach(BreachKind.UNEQUAL, 2, count=9), Breach(BreachKind.UNEQUAL, 1, count=1), True),
+        (Breach(BreachKind.UNEQUAL, 2, count=11), Breach(BreachKind.UNEQUAL, 1, count=1), False),
+        (Breach(BreachKind.UNEQUAL, 11, count=1), Breach(BreachKind.UNEQUAL, 1, count=1), False),
         (Breach(BreachKind.FORM), Breach(BreachKind.FORM), False),
     ],
 )

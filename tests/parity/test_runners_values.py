@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,17 @@ def test_a_file_is_written_over_and_what_was_behind_is_not_seen(tmp_path):
     assert through_a_file(tmp_path / "x", {"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
 
 
-def test_a_segment_is_used_again_when_nobody_shows_it_any_more(tmp_path):
+def test_what_is_known_may_be_empty_and_its_file_too(tmp_path):
+    nothing = {"x": np.zeros((0, 3), np.float32)}
+    header = written(tmp_path, nothing, nothing)
+    assert through_a_file(tmp_path / "again", nothing)["x"].shape == (0, 3)
+    assert header.keys() == {"x"}
+
+
+@pytest.mark.parametrize("has_memfd", [True, False])
+def test_a_segment_is_used_again_when_nobody_shows_it_any_more(tmp_path, monkeypatch, has_memfd):
+    if not has_memfd:  # as in a Python that was built with an old C library, or for macOS
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     segments = Segments(tmp_path)
 
     def through(number):
@@ -179,6 +190,8 @@ def test_a_segment_is_used_again_when_nobody_shows_it_any_more(tmp_path):
     assert other[0] == 2
     segments.close()
     assert other[0] == 2
+    del other
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- through TensorFlow ---------------------------------------------------------------------------

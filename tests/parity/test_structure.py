@@ -16,6 +16,7 @@ from bridge._parity.surfaces.surface import (
     SAVED_MODEL,
     Call,
     Computation,
+    SeenTable,
     SeenVariable,
     Surface,
 )
@@ -467,6 +468,18 @@ def test_a_module_need_not_have_the_state_of_random_ops() -> None:
     assert failed(compare_structure(theirs, ours)) == set()
     other = surface(SAVED_MODEL)
     assert failed(compare_structure(ours, other)) == {("variable", "s", None, None)}
+
+
+def test_a_table_that_can_not_be_read_is_listed_and_equals_none() -> None:
+    unread = {"tables": {"t": SeenTable("t", "0", reason="nobody knows what it holds")}}
+    read = {"tables": {"t": SeenTable("t", "0")}}
+    for first, second, sides in ((unread, unread, 2), (unread, read, 1), (read, unread, 1)):
+        checks = compare_structure(surface(SAVED_MODEL, **first), surface(SAVED_MODEL, **second))
+        tables = [check for check in checks.checks if check.check == "table"]
+        listed = [check for check in tables if check.status is Status.NOT_COMPARABLE]
+        assert len(listed) == sides
+        assert all("nobody knows what it holds" in check.reason for check in listed)
+        assert not [check for check in tables if check.status is Status.PASS]
 
 
 def test_an_update_too_many_fails() -> None:

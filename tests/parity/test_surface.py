@@ -16,6 +16,7 @@ from bridge._parity.surfaces.read import read_surface
 from bridge._parity.surfaces.structure import compare_structure
 from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Surface
 from bridge.model import INFERENCE, TRAIN, Encoding
+from bridge.proto.hub_pb import ImageModuleInfo
 from bridge.saved_model.structured_value import none, string
 from tests.conftest import Golden
 from tests.parity.models import Converted, attach, copy, only_graph, variant
@@ -164,6 +165,18 @@ def test_an_image_size_comes_from_the_signature_where_nothing_is_attached(
         attach(graph, "image_module_info", None)
         graph.signature_def["default"].inputs["images"].tensor_shape.dim[1].size = 15
     assert read_surface(module).image_size == (15, 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 20), (20, 0)])
+def test_an_attached_size_that_lacks_a_side_says_nothing(
+    height: int, width: int, converted: Converted, tmp_path: Path
+) -> None:
+    module = copy(converted.module(TOY), tmp_path)
+    info = ImageModuleInfo()
+    info.default_image_size.height, info.default_image_size.width = height, width
+    with variant(module) as graph:
+        attach(graph, "image_module_info", info.SerializeToString())
+    assert read_surface(module).image_size == (16, 16)
 
 
 # -- SavedModels made of modules -------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,13 +21,15 @@ from bridge._parity.surfaces.tables import (
     seen_tables,
 )
 from bridge.attrs import int_attr, ints_tensor_attr, string_attr, strings_tensor_attr, type_attr
+from bridge.errors import MalformedError
 from bridge.graph import Graph
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
-from tests.parity.models import Converted
+from tests.parity.models import Converted, only_graph
 
 TABLE = tf_pb.NodeDef(name="table", op="HashTableV2")
 WHOLE_LINE, LINE_NUMBER = -2, -1
+CREATE = "_create_resource"
 
 
 def const(name: str, value: tf_pb.AttrValue) -> tf_pb.NodeDef:
@@ -153,3 +156,82 @@ def test_a_table_that_is_saved_again_is_the_same(tmp_path: Path) -> None:
     first, second = (read_surface(tmp_path / name).tables for name in ("first", "second"))
     assert {t.digest for t in first.values()} == {t.digest for t in second.values()}
     assert [t.keys for t in second.values()] == [(b"a", b"b")]
+
+
+@pytest.mark.tf2
+def test_tables_that_can_be_changed_count_as_they_were_saved(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    lookup = tf.lookup.experimental
+
+    def mutable(default: object) -> object:
+        return lookup.MutableHashTable(tf.string, tf.int64, default)
+
+    def dense(default: object) -> object:
+        return lookup.DenseHashTable(tf.string, tf.int64, default, "empty", "deleted")
+
+    def read(name: str, table: Any, pairs: dict[str, Any], *removed: str) -> SeenTable:
+        class Root(tf.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.table = table
+
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+            def __call__(self, x: object) -> object:
+                return self.table.lookup(x)
+
+        if pairs:
+            table.insert(list(pairs), tf.constant(list(pairs.values()), tf.int64))
+        if removed:
+            table.remove(tf.constant(list(removed)))
+        tf.saved_model.save(Root(), str(tmp_path / name))
+        (found,) = read_surface(tmp_path / name).tables.values()
+        assert not found.reason
+        return found
+
+    words = {"a": 5, "b": 6}
+    other = {"a": 5, "b": 7}
+    first = read("first", mutable(-1), words)
+    assert set(first.keys) == {b"a", b"b"}
+    assert read("dense", dense(-1), {"c": 7, "b": 6, "a": 5}, "c").digest == first.digest
+    assert read("other", mutable(-1), other).digest != first.digest
+    assert read("dense_other", dense(-1), other).digest != first.digest
+    vectors = [
+        read(f"vector{n}", mutable([0, 0]), {"a": [1, n], "b": [3, 4]}).digest for n in (1, 2)
+    ]
+    assert vectors[0] != vectors[1]
+    assert read("nothing", mutable(-1), {}).keys == ()
+    for name in ("first", "dense"):
+        loaded = tf.saved_model.load(str(tmp_path / name))
+        tf.saved_model.save(loaded, str(tmp_path / f"{name}_again"))
+        (again,) = read_surface(tmp_path / f"{name}_again").tables.values()
+        assert again.digest == first.digest
+
+
+@pytest.mark.tf2
+def test_a_table_whose_content_is_nowhere_says_so(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Root(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+        def __call__(self, x: object) -> object:
+            return self.table.lookup(x)
+
+    tf.saved_model.save(Root(), str(tmp_path / "saved"))
+    with only_graph(tmp_path / "saved") as graph:
+        number = graph.object_graph_def.nodes[0].children[0]
+        assert number.local_name == "table"
+        number.local_name = "renamed"  # the checkpoint has nothing of this name
+    (table,) = read_surface(tmp_path / "saved").tables.values()
+    assert table.name == "renamed"
+    assert "can't be read" in table.reason
+    with only_graph(tmp_path / "saved") as graph:
+        objects = graph.object_graph_def.nodes
+        (made,) = (c.node_id for n in objects for c in n.children if c.local_name == CREATE)
+        objects[made].function.concrete_functions[:] = ["absent"]
+    with pytest.raises(MalformedError, match="absent"):
+        read_surface(tmp_path / "saved")

@@ -18,9 +18,11 @@ from bridge._parity.options import ParityOptions
 from bridge.errors import MissingExtraError, UnsupportedError
 from bridge.model import Encoding, Endpoint
 from bridge.proto import tf_pb
-from tests.parity.endpoints import dense, pair, ragged, sets, sparse
+from tests.parity.endpoints import dense, image_pair, pair, ragged, sets, sparse
 
 STRING = tf_pb.DT_STRING
+FLOAT = tf_pb.DT_FLOAT
+INT = tf_pb.DT_INT32
 
 DTYPES = {
     tf_pb.DT_FLOAT: np.float32,
@@ -37,7 +39,14 @@ DTYPES = {
     tf_pb.DT_STRING: np.object_,
 }
 
-BOUNDS = {"values": 2, "values below 100": 100, "values below 10000": 10_000}
+BOUNDS = {
+    "values": 2,
+    "many rows": 2,
+    "values of one size": 2,
+    "values below 100": 100,
+    "positive values": 3,
+    "values below 10000": 10_000,
+}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -73,13 +82,13 @@ def test_open_dimensions_vary_and_are_alike_for_all_inputs():
 @pytest.mark.parametrize("dtype", [d for d, n in DTYPES.items() if np.issubdtype(n, np.integer)])
 def test_integers_are_as_large_as_their_dtype_lets_them_in_sets_of_their_own(dtype):
     found = sets(pair(x=dense(dtype, (500,)), words=dense(tf_pb.DT_STRING, (500,))))
-    largest = {name: made[0].values["x"].max() for name, made in found.items() if name in BOUNDS}
+    largest = {name: made[0].values["x"].max() for name, made in found.items()}
     limit = min(np.iinfo(DTYPES[dtype]).max, 9999)
-    assert list(largest) == list(BOUNDS)
-    assert largest["values"] == 1
-    assert 90 < largest["values below 100"] < 100
-    assert 0.95 * limit < largest["values below 10000"] <= limit
-    assert {made[0].values["x"].max() for name, made in found.items() if name not in BOUNDS} == {1}
+    assert 90 < largest.pop("values below 100") < 100
+    assert 0.95 * limit < largest.pop("values below 10000") <= limit
+    assert largest.pop("positive values") == 2
+    assert "values" in largest
+    assert set(largest.values()) == {1}
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (4,)])
@@ -92,6 +101,102 @@ def test_what_may_be_a_size_stays_small(shape):
         assert max(b.values["x"].max() for batches in made.values() for b in batches) < 100
     longer = sets(pair(x=dense(tf_pb.DT_INT64, (5,))))
     assert longer["values below 10000"][0].values["x"].max() > 100
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+def shapes(name, **inputs):
+    """The shapes in the one batch of a set; None where there is no such set."""
+    found = sets(pair(**inputs)).get(name)
+    if found is None:
+        return None
+    (batch,) = found
+    return tuple(array.shape for array in batch.values.values())
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (dense(FLOAT, (None,)), (32,)),
+        (dense(STRING, (None,)), (32,)),
+        (dense(FLOAT, None), (32,)),
+        (dense(INT, (None, None)), (32, 12)),
+        (dense(FLOAT, (None, 20_000)), (32, 20_000)),
+        (dense(FLOAT, ()), None),
+        (dense(FLOAT, (3,)), None),
+        (dense(FLOAT, (4, None)), None),
+        (dense(FLOAT, (None, 20, 30, 3)), None),  # pictures
+        (dense(FLOAT, (None, 33_000)), None),
+    ],
+)
+def test_rows_are_many_once_where_they_may_be(x, expected):
+    assert shapes("many rows", x=x) == (expected and (expected,))
+
+
+@pytest.mark.parametrize(
+    ("output", "fed"), [(FLOAT, True), (tf_pb.DT_HALF, False), (tf_pb.DT_BFLOAT16, False)]
+)
+def test_rows_are_few_where_releases_may_round_otherwise(output, fed):
+    of = pair(x=dense(FLOAT, (None, 3)))
+    of.reference.outputs["default"] = dense(output, (None, 2))
+    assert ("many rows" in sets(of)) == fed
+
+
+def test_what_is_beside_images_has_no_more_rows_than_they():
+    images = dense(FLOAT, (None, None, None, 6))
+    assert shapes("many rows", images=images, labels=dense(INT, (None,))) is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"x": dense(FLOAT, (None,))}, [(16_000,)]),
+        ({"x": dense(FLOAT, (None, None))}, [(1, 16_000)]),
+        ({"x": dense(FLOAT, (2, None)), "rate": dense(INT, ())}, [(2, 16_000), ()]),
+        # Rows of sound, and how long each of them is.
+        ({"x": dense(FLOAT, (None, None)), "n": dense(INT, (None,))}, [(1, 16_000), (1,)]),
+        # One number of each row, beside others.
+        ({"x": dense(FLOAT, (None,)), "y": dense(FLOAT, (None, 4))}, [(16_000,), (16_000, 4)]),
+        ({"x": dense(FLOAT, (None,)), "y": dense(FLOAT, (None, 400))}, None),
+        ({"x": dense(FLOAT, (100, None))}, None),
+        ({"x": dense(FLOAT, (None, None, None))}, None),
+        ({"x": dense(FLOAT, (None, 3))}, None),
+        ({"x": dense(FLOAT, None)}, None),
+        ({"x": dense(INT, (None, None))}, None),
+        ({"x": sparse(FLOAT, (None, None))}, None),
+        # A mask of tokens, which would be as many.
+        ({"x": dense(FLOAT, (None, None)), "ids": dense(INT, (None, None))}, None),
+        ({"x": dense(FLOAT, (None,)), "images": dense(FLOAT, (None, 32, 32, 3))}, None),
+    ],
+)
+def test_only_sound_is_long(inputs, expected):
+    assert shapes("long values", **inputs) == (expected and tuple(expected))
+
+
+def test_sound_is_as_loud_as_can_be_and_no_louder():
+    (batch,) = sets(pair(x=dense(FLOAT, (None,))))["long values"]
+    array = batch.values["x"]
+    assert -1 <= array.min() < -0.99
+    assert 0.99 < array.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"x": dense(FLOAT, (None, None))}, [(8, 8)]),
+        ({"x": dense(FLOAT, (None,)), "y": dense(FLOAT, (4, None))}, [(8,), (4, 8)]),
+        ({"x": dense(INT, (None, 3, None))}, [(8, 3, 8)]),
+        # Rows are as many in all inputs anyway.
+        ({"x": dense(FLOAT, (None,)), "y": dense(FLOAT, (None, 4))}, None),
+        ({"x": dense(FLOAT, (4, None)), "y": dense(FLOAT, (5, None))}, None),
+        ({"x": dense(FLOAT, None)}, None),
+        ({"x": ragged(FLOAT, (None, None))}, None),
+        ({"images": dense(FLOAT, (None, None, None, 3)), "x": dense(INT, (None, None))}, None),
+    ],
+)
+def test_all_sizes_are_one_where_they_would_differ(inputs, expected):
+    assert shapes("values of one size", **inputs) == (expected and tuple(expected))
 
 
 # -- strings --------------------------------------------------------------------------------------
@@ -117,10 +222,9 @@ def test_words_are_empty_and_not_english_too():
     ],
 )
 def test_strings_are_also_what_models_parse_and_decode(endpoint):
-    found = sets(pair(x=endpoint, n=dense(tf_pb.DT_INT32, (None,))))
-    assert list(found) == [
-        "values", "values below 100", "values below 10000",
-        "empty strings", "empty examples", "PNG images", "JPEG images",
+    plain = sets(pair(x=endpoint, n=dense(tf_pb.DT_INT32, (None,))))
+    assert list(plain)[-5:] == [
+        "empty strings", "numbers", "empty examples", "PNG images", "JPEG images",
     ]  # fmt: skip
 
 
@@ -153,6 +257,8 @@ def test_tensorflow_parses_and_decodes_these_strings():
 
     found = {name: made[0].values["x"] for name, made in sets(pair(x=dense(STRING, (40,)))).items()}
     assert set(found["empty strings"].tolist()) == {b""}
+    for dtype in (tf.float32, tf.int32):
+        assert set(tf.strings.to_number(found["numbers"], dtype).numpy().tolist()) == {1, 2, 7, 12}
     assert set(found["empty examples"].tolist()) == {
         tf.train.Example(features=tf.train.Features()).SerializeToString()
     }
@@ -210,6 +316,30 @@ def test_without_pillow_strings_are_refused_before_anything_runs(monkeypatch):
 
 
 # -- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [d for d, n in DTYPES.items() if np.dtype(n).kind in "fViu"])
+@pytest.mark.parametrize("shape", [(), (4,), (None, 500)])
+def test_positive_values_are_above_zero_and_small(dtype, shape):
+    array = sets(pair(x=dense(dtype, shape)))["positive values"][0].values["x"].astype(float)
+    assert array.min() > 0
+    if np.issubdtype(DTYPES[dtype], np.integer):
+        assert set(array.ravel()) <= {1, 2}
+        assert array.size < 500 or len(set(array.ravel())) == 2
+    else:
+        assert array.max() <= 1
+        assert array.size < 500 or array.std() > 0.2
+
+
+@pytest.mark.parametrize("dtype", [STRING, tf_pb.DT_BOOL, tf_pb.DT_COMPLEX64])
+def test_what_is_no_real_number_is_not_positive(dtype):
+    assert "positive values" not in sets(pair(x=dense(dtype, (None,))))
+
+
+def test_numbers_beside_pictures_are_positive_too():
+    made = sets(image_pair(x=dense(FLOAT, (None, 50))))["positive values"][0].values
+    assert made["x"].min() > 0
+    assert made["images"].shape == (3, 32, 48, 3)
 
 
 def test_bfloat16_needs_what_comes_with_tensorflow(monkeypatch):

@@ -24,25 +24,41 @@ from bridge._parity.feed.images import (
 from bridge._parity.feed.photos import find_photos, read_photos
 from bridge._parity.feed.strings import known_and_unknown, special_strings
 from bridge._parity.feed.values import (
+    FEW,
     MANY,
     PLAIN,
     Choice,
     generator,
+    is_float,
     is_integer,
     make,
     may_be_sizes,
+    sized,
 )
 from bridge._parity.options import ParityOptions
 from bridge._parity.runners.protocol import Value
 from bridge._parity.surfaces.surface import Computation
 from bridge.errors import UnsupportedError, Where
-from bridge.model import format_tags
+from bridge.model import Encoding, Endpoint, format_tags
 from bridge.proto import tf_pb
 
 Array = NDArray[Any]
 
 _LARGE = 10_000
 """Integers are below it where it is tried whether the model takes large ones."""
+
+_POSITIVE = Choice(FEW + 1, least=1, between=(0, 1))
+_SOUND = Choice(between=(-1, 1))
+
+_SECOND = 16_000
+"""So many samples are a second of sound."""
+
+_ONE_SIZE = 8
+
+_MANY_ROWS = 32
+
+_MOST_VALUES = 1 << 20
+"""Nothing longer than usual is fed that has more values."""
 
 _KEY_ROWS = 32
 """How many examples are fed at once that hold keys of tables."""
@@ -108,12 +124,27 @@ class MadeSets:
         # Without inputs, one call says it all.
         rows = _rows(self._options, None) if self._inputs else (0,)
         yield self._drawn("values", rows, PLAIN)
+        yield from self._sized_sets()
         yield from self._special_sets()
         images = [name for name in self._images if self._inputs[name].dtype != tf_pb.DT_BOOL]
         if images:
             yield from self._image_sets(images)
 
     # -- values -----------------------------------------------------------------------------------
+
+    def _sized_sets(self) -> Iterator[BatchSet]:
+        """Yields the sets of plain values for models that want other sizes than the usual ones."""
+        axes = self._open_axes()
+        many, long, same = (_MANY_ROWS,), self._lengths_of_sound(), (_ONE_SIZE,)
+        if 0 in axes and not self._images and not self._rounds() and self._fits(many):
+            # Some models choose among the rows: of a few, none may be left.
+            yield self._drawn("many rows", many, PLAIN)
+        if long and self._fits(long):
+            # Sound is cut into frames: of a short one, nothing is left.
+            yield self._value_set("long values", long[:1], lambda _: _SOUND, long)
+        if len(axes) > 1:
+            # For matrices that must be square, and inputs that must be as long as others.
+            yield self._value_set("values of one size", same, lambda _: PLAIN, same)
 
     def _special_sets(self) -> Iterator[BatchSet]:
         """Yields the sets of integers and strings that not every model takes."""
@@ -123,6 +154,9 @@ class MadeSets:
         strings = [endpoint for endpoint in endpoints if endpoint.dtype == tf_pb.DT_STRING]
         if integers:
             yield self._drawn(f"values below {MANY}", rows[-1:], Choice(MANY))
+        if integers or any(is_float(endpoint.dtype) for endpoint in endpoints):
+            # For logarithms, ids without a zero, and what asserts that it is given no less.
+            yield self._drawn("positive values", rows[-1:], _POSITIVE)
         if any(not may_be_sizes(endpoint.shape) for endpoint in integers):
             yield self._drawn(f"values below {_LARGE}", rows[-1:], Choice(_LARGE))
         if strings:
@@ -143,18 +177,60 @@ class MadeSets:
 
             yield self._value_set(name, (*rows, _KEY_ROWS), keys)
 
+    def _lengths_of_sound(self) -> tuple[int, ...]:
+        """Returns what open dimensions are where an input may be sound; empty where none may.
+
+        Whatever else has a length would get the same one, and attention over as many tokens would
+        take all memory: only sound may have one.
+        """
+        ranks = {len(e.shape or ()) for e in self._inputs.values() if _may_be_sound(e)}
+        others = [e.shape or () for e in self._inputs.values() if not _may_be_sound(e)]
+        if not ranks or any(None in shape[1:] for shape in others):
+            return ()
+        return (1, _SECOND) if 2 in ranks else (_SECOND,)
+
+    def _open_axes(self) -> set[int]:
+        """Returns the axes that are open in some input which is no image.
+
+        Rows of a ragged one are of lengths that nobody sets.
+        """
+        return {
+            axis
+            for name, endpoint in self._inputs.items()
+            if name not in self._images
+            for axis, size in enumerate((None,) if endpoint.shape is None else endpoint.shape)
+            if size is None and (axis == 0 or endpoint.encoding is not Encoding.COMPOSITE)
+        }
+
+    def _rounds(self) -> bool:
+        """Whether outputs are in half precision.
+
+        Releases of TensorFlow round them otherwise at some values, of which many rows have more.
+        """
+        outputs = self._computation.outputs.values()
+        return any(end.dtype in (tf_pb.DT_HALF, tf_pb.DT_BFLOAT16) for end in outputs)
+
+    def _fits(self, sizes: Sequence[int]) -> bool:
+        """Whether inputs of these sizes are small enough to be fed to whatever model."""
+        shapes = (sized(endpoint.shape, sizes) for endpoint in self._inputs.values())
+        return sum(map(math.prod, shapes)) <= _MOST_VALUES
+
     def _drawn(self, name: str, rows: tuple[int, ...], choice: Choice) -> BatchSet:
         return self._value_set(name, rows, lambda _: choice)
 
     def _value_set(
-        self, name: str, rows: tuple[int, ...], choose: Callable[[int], Choice]
+        self,
+        name: str,
+        rows: tuple[int, ...],
+        choose: Callable[[int], Choice],
+        sizes: tuple[int, ...] = (),
     ) -> BatchSet:
         def values(number: int) -> dict[str, Value]:
             choice = choose(number)
             return {
                 key: self._image(noise, key, name, number, rows[number], self._size)
                 if key in self._pictures
-                else self._value(key, name, number, rows[number], choice)
+                else self._value(key, name, number, rows[number], choice, sizes=sizes)
                 for key in self._inputs
             }
 
@@ -168,6 +244,7 @@ class MadeSets:
         rows: int,
         choice: Choice = PLAIN,
         size: Size | None = None,
+        sizes: tuple[int, ...] = (),
     ) -> Value:
         """Makes the value of one input.
 
@@ -178,11 +255,12 @@ class MadeSets:
           rows: what an unknown first dimension is.
           choice: what integers and strings are drawn from.
           size: height and width, where it is an image.
+          sizes: what unknown dimensions are, where it is none; by default they vary with the batch.
         """
         endpoint = self._inputs[key]
         if key in self._images:
             sizes = image_shape(endpoint.shape, rows, size or self._size)
-        else:
+        elif not sizes:
             # Other unknown dimensions are alike for all inputs, as those of tokens and their mask
             # must be.
             sizes = (rows, *(12 + 4 * number % 16 + axis for axis in range(8)))
@@ -296,3 +374,10 @@ def _rows(options: ParityOptions, fixed: int | None) -> tuple[int, ...]:
     # At least one batch is full: what repeats or drops rows shows in no batch of one.
     full, rest = divmod(max(options.samples - 1, options.batch_size), options.batch_size)
     return (1, *(options.batch_size,) * full, *((rest,) if rest else ()))
+
+
+def _may_be_sound(endpoint: Endpoint) -> bool:
+    """Whether it is `[samples]` or `[batch, samples]`, of floats and of any length."""
+    shape = endpoint.shape or ()
+    dense = endpoint.encoding is Encoding.DENSE
+    return dense and is_float(endpoint.dtype) and len(shape) in (1, 2) and shape[-1] is None

@@ -39,14 +39,17 @@ _LONGEST = 5
 def special_strings() -> dict[str, Sequence[bytes]]:
     """Returns what a model may take that takes no words, by the name of the set.
 
-    A model that parses examples refuses all but the two kinds that are empty, and one that decodes
-    images all but images. They are small, since a text model reads them too.
+    A model that parses examples refuses all but the two kinds that are empty, one that decodes
+    images all but images, and one that reads numbers all but numbers. They are small, since a text
+    model reads them too.
 
     Raises:
       MissingExtraError: Pillow is not installed.
     """
     return {
         "empty strings": (b"",),
+        # Whole ones: they are read as floats too.
+        "numbers": (b"1", b"2", b"7", b"12"),
         # tensorflow/core/example/example.proto: field 1, the features, of which there are none.
         "empty examples": (b"\n\x00",),
         "PNG images": _encoded("PNG"),

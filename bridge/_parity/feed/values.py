@@ -61,11 +61,15 @@ class Choice:
 
     Attributes:
       bound: integers are below it, as far as their dtype goes.
+      least: integers are not below it.
+      between: floats are spread evenly between these; where None, they stand around zero.
       strings: the strings.
       integers: where there are any that the dtype holds, integers are drawn from these.
     """
 
     bound: int = FEW
+    least: int = 0
+    between: tuple[float, float] | None = None
     strings: Sequence[bytes] = WORDS
     integers: Sequence[int] = ()
 
@@ -173,6 +177,12 @@ def is_integer(dtype: int) -> bool:
     return kind is not None and issubclass(kind, np.integer)
 
 
+def is_float(dtype: int) -> bool:
+    """Whether a DataType is one of real floating-point numbers."""
+    kind = numpy_type(dtype)
+    return kind is not None and issubclass(kind, np.floating)
+
+
 def may_be_sizes(shape: Shape) -> bool:
     """Whether integers of this static shape may be sizes: one by itself, or a short vector."""
     return (
@@ -259,6 +269,8 @@ def _dense(part: Part, shape: tuple[int, ...], rng: np.random.Generator, choice:
     if not shape:
         # A number by itself is often a rate or a probability.
         values = np.asarray(rng.uniform(0.1, 0.9))
+    elif choice.between is not None:
+        values = rng.uniform(*choice.between, shape)
     else:
         values = rng.standard_normal(shape)
         if issubclass(dtype, np.complexfloating):
@@ -273,14 +285,14 @@ def _integers(
     part: Part, shape: tuple[int, ...], rng: np.random.Generator, choice: Choice
 ) -> Array:
     if may_be_sizes(part.shape):
-        return np.asarray(rng.integers(min(choice.bound, MANY), size=shape))
+        return np.asarray(rng.integers(choice.least, min(choice.bound, MANY), size=shape))
     dtype = part.numpy
     assert dtype is not None
     limits = np.iinfo(np.dtype(dtype))
     pool = [number for number in choice.integers if limits.min <= number <= limits.max]
     if pool:
         return np.asarray(np.array(pool, dtype)[rng.integers(len(pool), size=shape)])
-    return np.asarray(rng.integers(min(choice.bound, limits.max + 1), size=shape))
+    return np.asarray(rng.integers(choice.least, min(choice.bound, limits.max + 1), size=shape))
 
 
 def _sparse(

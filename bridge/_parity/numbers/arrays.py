@@ -32,6 +32,7 @@ class Found:
       max_abs: max|a - b| where both are finite; of strings, 1 where any differ.
       largest: max|a| where both are finite.
       unequal: how many integers or strings differ.
+      out_of_place: how many values are NaN or infinite on one side only.
       misplaced: what is wrong with NaN and Inf, as a clause; empty where nothing is.
       place: flat index of what is misplaced, else of max_abs; None where all is equal.
     """
@@ -40,6 +41,7 @@ class Found:
     max_abs: float = 0.0
     largest: float = 0.0
     unequal: int = 0
+    out_of_place: int = 0
     misplaced: str = ""
     place: int | None = None
     _abs: Magnitudes = field(default_factory=Magnitudes)
@@ -205,11 +207,10 @@ class Totals:
         for side, values in enumerate((x, y)):
             self._nan[side] += int(np.count_nonzero(np.isnan(values)))
             self._inf[side] += int(np.count_nonzero(np.isinf(values)))
-        if found.misplaced:
-            return
         kinds = _kinds(x), _kinds(y)
         wrong = np.flatnonzero((kinds[0] != kinds[1]).reshape(x.size, -1).any(axis=1))
-        if wrong.size:
+        found.out_of_place += wrong.size
+        if wrong.size and not found.misplaced:
             place = int(wrong[0])
             parts = [kind.reshape(x.size, -1)[place] for kind in kinds]
             part = int(np.flatnonzero(parts[0] != parts[1])[0])

@@ -23,6 +23,7 @@ from bridge.dtypes import dtype_name
 Array = NDArray[Any]
 
 _STRING = "string"
+_OTHER_FORM = Breach(BreachKind.FORM)
 
 
 @dataclass(frozen=True)
@@ -201,12 +202,14 @@ class Accumulator:
 
     def _judge(self, found: Found, at: str, inputs: str, batch: int, *, exact: bool) -> None:
         if found.misplaced:
-            self._break(f"{found.misplaced}{at}", inputs, batch, BreachKind.MISPLACED)
+            breach = Breach(BreachKind.MISPLACED, count=found.out_of_place)
+            self._break(f"{found.misplaced}{at}", inputs, batch, breach)
         if exact:
             if found.unequal:
                 count = f"{found.unequal} of {found.values}"
                 reason = f"{count} values differ, the most{at}"
-                self._break(reason, inputs, batch, BreachKind.UNEQUAL)
+                breach = Breach(BreachKind.UNEQUAL, found.max_abs, count=found.unequal)
+                self._break(reason, inputs, batch, breach)
             return
         limit = self._tolerance.limit(found.largest)
         this = _Batch(found.max_abs, limit, _where(inputs, batch), at)
@@ -221,11 +224,9 @@ class Accumulator:
                 needed = above / found.largest if found.largest else math.inf
                 self._needed_rtol = max(self._needed_rtol, needed)
 
-    def _break(
-        self, reason: str, inputs: str, batch: int, kind: BreachKind = BreachKind.FORM
-    ) -> None:
+    def _break(self, reason: str, inputs: str, batch: int, breach: Breach = _OTHER_FORM) -> None:
         self._broken = self._broken or f"{reason} in {_where(inputs, batch)}"
-        self._note(Breach(kind))
+        self._note(breach)
 
     def _note(self, breach: Breach) -> None:
         """Remembers the gravest breach of the batch."""

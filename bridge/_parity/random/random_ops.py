@@ -1,18 +1,20 @@
 """Which random ops a model has, and which of its computations they reach.
 
 An op counts as random where it may draw other numbers in the next call: ops that draw from a state
-of their own, and stateless ones whose seed is made of anything but constants and what callers give.
+of their own, and stateless ones whose seed is made of anything but constants, variables that
+nothing writes, and what callers give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge._parity.called import CalledFunctions
 from bridge._parity.random.made_of import TOP, Found, MadeOf
 from bridge._parity.random.seeds import Seed, seeds_of
+from bridge._parity.random.settled import entries_of, tensors_of, unwritten_of
 from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.surface import Call
 from bridge.errors import Where
@@ -27,9 +29,6 @@ from bridge.validate import check_graph
 
 _SETTLED_BY = ("seed", "key", "counter")
 """Names of the inputs that decide alone what a stateless op draws."""
-
-_SETTLED_OBJECTS = frozenset({"asset", "constant"})
-"""Kinds of captured objects that stay as they are."""
 
 _DRAWING = frozenset(
     {
@@ -102,7 +101,7 @@ class RandomOps:
             for meta_graph in saved_model.meta_graphs
         }
         self._graphs = {
-            tags: _Drawing(open_graph(meta_graph, path), _entries(meta_graph))
+            tags: _Drawing(open_graph(meta_graph, path), meta_graph)
             for tags, meta_graph in self._meta_graphs.items()
         }
         self._path = path
@@ -149,7 +148,7 @@ class RandomOps:
         meta_graph = self._meta_graphs[tags]
         targets = [
             tensor for name, info in meta_graph.signature_def[signature].outputs.items()
-            for tensor in _tensors(info) if output in (None, name)
+            for tensor in tensors_of(info) if output in (None, name)
         ]  # fmt: skip
         for key in (UPDATE_OPS, REGULARIZATION_LOSSES) if training else ():
             targets += meta_graph.collection_def[key].node_list.value
@@ -172,44 +171,10 @@ def open_graph(meta_graph: tf_pb.MetaGraphDef, path: Path) -> Graph:
     return graph
 
 
-def _tensors(info: tf_pb.TensorInfo) -> list[str]:
-    if info.HasField("coo_sparse"):
-        sparse = info.coo_sparse
-        return [
-            sparse.indices_tensor_name,
-            sparse.values_tensor_name,
-            sparse.dense_shape_tensor_name,
-        ]
-    if info.HasField("composite_tensor"):
-        return [component.name for component in info.composite_tensor.components]
-    return [info.name]
-
-
-def _entries(meta_graph: tf_pb.MetaGraphDef) -> dict[str, list[Seed]]:
-    """Returns what is known of the arguments of the functions that users call."""
-    objects = meta_graph.object_graph_def
-    arguments = {
-        f.signature.name: f.signature.input_arg for f in meta_graph.graph_def.library.function
-    }
-    result: dict[str, list[Seed]] = {}
-    for name, concrete in objects.concrete_functions.items():
-        captured = [
-            Seed.SETTLED
-            if 0 <= number < len(objects.nodes)
-            and objects.nodes[number].WhichOneof("kind") in _SETTLED_OBJECTS
-            else Seed.MOVING
-            for number in concrete.bound_inputs
-        ]
-        given = max(0, len(arguments.get(name, ())) - len(captured))
-        if name in arguments:
-            result[name] = [*[Seed.SETTLED] * given, *captured]
-    return result
-
-
 class _Drawing:
     """The random ops of a graph and of its functions."""
 
-    def __init__(self, graph: Graph, entries: Mapping[str, Sequence[Seed]]):
+    def __init__(self, graph: Graph, meta_graph: tf_pb.MetaGraphDef):
         self._graph = graph
         self._bodies = Bodies(graph)
         nodes: dict[str, list[tf_pb.NodeDef]] = {TOP: list(graph.nodes.values())}
@@ -218,7 +183,11 @@ class _Drawing:
             place: {node.name: found for node in members if (found := self._seed_inputs(node))}
             for place, members in nodes.items()
         }
-        seeds = seeds_of(graph, self._bodies, by_seed, entries)
+        seeds: Mapping[tuple[str, str], Seed] = {}
+        if any(by_seed.values()):
+            entries = entries_of(meta_graph, self._bodies)
+            unwritten = () if entries else unwritten_of(meta_graph, graph, self._bodies)
+            seeds = seeds_of(graph, self._bodies, by_seed, entries, unwritten)
         self._found: dict[str, dict[str, RandomOp]] = {}
         for place, members in nodes.items():
             text = f"variant {graph.where.variant}" if place == TOP else f"function {place}"

@@ -1,21 +1,22 @@
 """Whether the seeds of random ops are the same in each call.
 
-A seed that is made of constants and of what a caller gives is settled: the op draws the same
-numbers from the same inputs. A seed that is made of a variable, or drawn itself, moves. The two are
-told apart through the arguments of functions, for as many calls of a function as there are.
+A seed that is made of constants, of what a caller gives, and of variables that nothing writes, is
+settled: the op draws the same numbers from the same inputs. A seed that is made of another
+variable, or drawn itself, moves. The two are told apart through the arguments of functions, for as
+many calls of a function as there are.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from bridge._parity.random.made_of import LOOPS, TOP, UNKNOWN_RUN, Argument, Found, MadeOf
 from bridge._parity.surfaces.bodies import Bodies
 from bridge.call_graph import CallGraph
 from bridge.graph import Graph, Tensor
 from bridge.inline import called_body
-from bridge.passes._variable_ops import FUNCTIONAL
+from bridge.passes._variable_ops import FUNCTIONAL, READS
 from bridge.proto import tf_pb
 
 _MOVES = "it may be another in the next call"
@@ -38,7 +39,11 @@ Places = Mapping[str, Mapping[str, Sequence[int]]]
 
 
 def seeds_of(
-    graph: Graph, bodies: Bodies, places: Places, entries: Mapping[str, Sequence[Seed]]
+    graph: Graph,
+    bodies: Bodies,
+    places: Places,
+    entries: Mapping[str, Sequence[Seed]],
+    unwritten: Collection[str],
 ) -> dict[tuple[str, str], Seed]:
     """Returns what is known of the seeds of each node, by function and name.
 
@@ -46,11 +51,11 @@ def seeds_of(
       graph: the graph, with its library.
       bodies: the functions of the library.
       places: where seeds are.
-      entries: for the functions that users call, what is known of their arguments.
+      entries: for the functions that users call, what is known of their arguments. Where there
+        are some, nobody runs the graph itself.
+      unwritten: the graph's variables that nothing writes.
     """
-    if not any(places.values()):
-        return {}
-    return _Seeds(graph, bodies, places, entries).result()
+    return _Seeds(graph, bodies, places, entries, unwritten).result()
 
 
 class _Seeds:
@@ -60,8 +65,10 @@ class _Seeds:
         bodies: Bodies,
         places: Places,
         entries: Mapping[str, Sequence[Seed]],
+        unwritten: Collection[str],
     ):
         self._graph = graph
+        self._unwritten = unwritten
         self._bodies = bodies
         self._places = places
         self._calls = CallGraph(graph)
@@ -77,7 +84,7 @@ class _Seeds:
             known = self._known.setdefault(name, {})
             for argument, seed in zip(arguments, given, strict=False):
                 known.setdefault(argument, set()).add(seed)
-        for place in (TOP, *reversed(callees_first)):
+        for place in (*(() if entries else (TOP,)), *reversed(callees_first)):
             self._tell(place)
 
     def result(self) -> dict[tuple[str, str], Seed]:
@@ -94,7 +101,9 @@ class _Seeds:
                 found[place, name] = seed if is_run else Seed.MOVING
         return found
 
-    def _look(self, _place: str, node: tf_pb.NodeDef) -> tuple[Found, bool]:
+    def _look(self, place: str, node: tf_pb.NodeDef) -> tuple[Found, bool]:
+        if node.op in READS or (place == TOP and node.name in self._unwritten):
+            return frozenset(), True
         op_def = self._graph.op_def(node)
         has_no_inputs = not op_def.input_arg and node.op not in _SOURCES
         if op_def.is_stateful or has_no_inputs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import tempfile
 import weakref
 from collections import deque
@@ -22,15 +21,16 @@ from bridge._parity.runners.worker_values import TransportError
 class Segment:
     """A file that two processes share.
 
-    On Linux it lies in memory alone, and another process of this user opens it below /proc;
-    elsewhere it lies in a directory.
+    Where the system lets, it lies in memory alone, and another process of this user opens it below
+    /proc; elsewhere it lies in a directory.
 
     Attributes:
       path: where another process finds it.
     """
 
     def __init__(self, directory: Path):
-        self._on_disk = sys.platform != "linux"
+        # Not on Linux everywhere: the C library that Python was built with may be too old for it.
+        self._on_disk = not hasattr(os, "memfd_create")
         if self._on_disk:
             self._file, path = tempfile.mkstemp(dir=directory)
             self.path = str(Path(path).absolute())

@@ -22,7 +22,7 @@ import numpy as np
 from worker_saved_model import SavedModel
 from worker_session import HubModule, PlainGraph, SessionModel
 from worker_setup import TF1, NoGpuError, Setup, SetupError
-from worker_values import read_values, write_values
+from worker_values import length, read_values, write_values
 
 LONGEST = 600
 """So many characters of an error are passed on."""
@@ -60,9 +60,13 @@ class Worker:
             return {"error": str(error), "fatal": True, "no_gpu": isinstance(error, NoGpuError)}
         except Exception as error:
             traceback.print_exc()
-            text = sentence(error)
-            # Some ops refuse to run where TensorFlow is told to be deterministic.
-            return {"error": text, "nondeterministic": "determinis" in str(error).lower()}
+            return {
+                "error": sentence(error),
+                # It says nothing of the inputs, as what a model refuses does.
+                "fatal": isinstance(error, (MemoryError, OSError)) or _is_exhausted(error),
+                # Some ops refuse to run where TensorFlow is told to be deterministic.
+                "nondeterministic": "determinis" in str(error).lower(),
+            }
 
     def _hello(self, _: Mapping[str, Any]) -> dict[str, Any]:
         """Imports TensorFlow; says what it is."""
@@ -135,9 +139,13 @@ class Worker:
         assert self._setup is not None
         dtypes = {"bfloat16": self._setup.tf.bfloat16.as_numpy_dtype}
         # A copy, for TensorFlow may keep an array that it is fed, and the file is written again.
-        data = np.fromfile(request["inputs_file"], np.uint8)
+        data = np.fromfile(request["inputs_file"], np.uint8, length(request["inputs"]))
         values: dict[str, Any] = read_values(data, request["inputs"], dtypes)
         return values
+
+
+def _is_exhausted(error: BaseException) -> bool:
+    return type(error).__name__ == "ResourceExhaustedError"
 
 
 def sentence(error: BaseException) -> str:

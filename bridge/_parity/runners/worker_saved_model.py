@@ -38,7 +38,7 @@ class SavedModel:
         # Not copies: TensorFlow makes one when it writes to a variable that somebody has read.
         self._saved = {name: v.read_value() for name, v in self._variables.items()}
         # One call instead of hundreds: it is made after every request.
-        self._restore = setup.tf.function(self._assign_saved)
+        self._restore = setup.tf.function(self._assign_saved, autograph=False)
 
     def run(self, call: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """Computes the outputs of a call."""
@@ -103,7 +103,12 @@ class SavedModel:
     def _target(self, path: Sequence[str]) -> Any:
         target = self._root
         for part in path:
-            target = getattr(target, part)
+            if isinstance(target, Mapping):
+                target = target[part]
+            elif isinstance(target, Sequence):
+                target = target[int(part)]
+            else:
+                target = getattr(target, part)
         return target
 
     def _gradients(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def write_values(
     """
     header: dict[str, Any] = {}
     there: Mapping[str, Any] = known["header"] if known else {}
-    data = _mapped(known["file"]) if known and there else None
+    # An empty file can't be mapped.
+    data = _mapped(known["file"]) if known and length(there) else np.empty(0, np.uint8)
     # Not truncated: pages that are there already are faster to write than new ones.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         for name, value in values.items():

@@ -2,7 +2,8 @@
 
 They are the traces of function objects below the root, and the serving signatures, that no way to
 compute a signature runs. What only its own maker calls does not count: attributes whose names start
-with an underscore, lists, and the objects of Keras, which are called through the model.
+with an underscore, and the objects of Keras, which are called through the model. An item of a list
+goes by its index.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _NOT_FOLLOWED = frozenset(
     {
         "call_and_return_all_conditional_losses",  # Keras's own
         "keras_api",
+        "layer_regularization_losses",
         "optimizer",
         "regularization_losses",
         "signatures",
@@ -107,7 +109,8 @@ def _function_objects(tree: ObjectTree) -> Iterator[tuple[str, int]]:
     objects = [("", ROOT)]
     for path, parent in objects:  # grows while it runs
         for name, number in sorted(tree.children(parent).items()):
-            is_public = name == _CALL or (name.isidentifier() and not name.startswith("_"))
+            is_name = name.isdecimal() or (name.isidentifier() and not name.startswith("_"))
+            is_public = is_name or name == _CALL
             if number in seen or not is_public or name in _NOT_FOLLOWED:
                 continue
             seen.add(number)

@@ -82,9 +82,11 @@ def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> 
     ways = [way for interface in interfaces for way in interface.all_ways()]
     traces = [t for numbers in losses.values() for n in numbers for t in reader.functions.traces(n)]
     used = {n for trace in (*traces, *(way.trace for way in ways)) for n in trace.captures}
-    variables = read_variables(tree, _read_checkpoint(directory), used)
+    index = _read_checkpoint(directory)
+    variables = read_variables(tree, index, used)
     assets = digests_of_assets(directory)
-    tables = seen_tables(read_tables(tree, bodies, graph, meta_graph, directory, assets, used))
+    found_tables = read_tables(tree, bodies, graph, meta_graph, directory, assets, used, index)
+    tables = seen_tables(found_tables)
     effects = _Effects(graph, bodies, variables)
     variants = {
         interface.variant(training): (interface, training)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.contents import Contents, digest
 from bridge._parity.surfaces.digests import digest_of_entry
+from bridge._parity.surfaces.saved_tables import read_saved_table
 from bridge._parity.surfaces.surface import SeenVariable
 from bridge._parity.surfaces.tables import Filling, Given, TableReader, asset_given
 from bridge.bundle import BundleIndex
+from bridge.collection_def import messages
 from bridge.errors import MalformedError, Where
 from bridge.graph import Graph, Tensor
 from bridge.layout import ATTACHMENTS
@@ -69,6 +69,7 @@ def read_tables(
     directory: Path,
     assets: Mapping[str, str],
     used: Iterable[int],
+    index: BundleIndex | None,
 ) -> Iterator[tuple[str, list[Filling]]]:
     """Yields the tables that functions use, by the attributes that lead to them.
 
@@ -80,6 +81,7 @@ def read_tables(
       directory: where it lies.
       assets: digest of each asset file, by name.
       used: numbers of the objects that the functions capture.
+      index: the checkpoint, which has what tables hold that no function fills.
     """
     contents = Contents(bodies)
     reader = TableReader(bodies, contents, directory)
@@ -103,13 +105,17 @@ def read_tables(
     for number in sorted(set(used)):
         if tree.kind(number) != "resource":
             continue
+        filled = False
         for name in tree.concrete_functions(tree.child(number, "_initialize")):
             if name not in graph.functions or name not in concrete:
                 raise MalformedError(f"there is no function {name!r}", where=tree.where)
             bound = list(concrete[name].bound_inputs)
             check_captures(tree, name, bound)
             for fillings in reader.of_function(name, list(map(captured, bound))).values():
+                filled = True
                 yield tree.path(number), fillings
+        if not filled:
+            yield tree.path(number), [read_saved_table(tree, graph, bodies, index, number)]
 
 
 def check_captures(tree: ObjectTree, function: str, numbers: Sequence[int]) -> None:
@@ -142,13 +148,5 @@ def read_attachments(
     """
     own = f"{ATTACHMENTS}/{variant}"
     collection = own if own in meta_graph.collection_def else ATTACHMENTS
-    if collection not in meta_graph.collection_def:
-        return {}
-    result: dict[str, bytes] = {}
-    for value in meta_graph.collection_def[collection].bytes_list.value:
-        try:
-            attachment = hub_pb.ModuleAttachment.FromString(value)
-        except DecodeError as error:
-            raise MalformedError("a broken ModuleAttachment", where=where) from error
-        result[attachment.key] = attachment.value
-    return result
+    found = messages(hub_pb.ModuleAttachment, meta_graph, collection, where)
+    return {attachment.key: attachment.value for attachment in found}

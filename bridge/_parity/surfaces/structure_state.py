@@ -8,7 +8,8 @@
    a SavedModel, those of {} are not compared where both have {train}.
 4. An update op of a module that depends on the inputs of no signature has no place in a SavedModel,
    whose calls run update ops.
-5. Tables are the same if their content is, whatever they are called.
+5. Tables are the same if their content is, whatever they are called. One whose content is not
+   known is listed.
 6. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
    that attaches nothing may say the size of images by its input alone.
 """
@@ -222,8 +223,8 @@ def _assets(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
 
 
 def _tables(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
-    ours = {table.digest: table for table in reference.tables.values()}
-    theirs = {table.digest: table for table in candidate.tables.values()}
+    ours = {table.digest: table for table in reference.tables.values() if not table.reason}
+    theirs = {table.digest: table for table in candidate.tables.values() if not table.reason}
     for content, table in ours.items():
         other = theirs.get(content)
         text = "" if other is None else _table_text(other)
@@ -235,6 +236,11 @@ def _tables(reference: Surface, candidate: Surface) -> Iterable[StructureCheck]:
         if content not in ours:
             reason = "the reference has no table of this content"
             yield _check("table", table.name, "", _table_text(table), reason)
+    for side, surface in (("reference", reference), ("candidate", candidate)):
+        for table in surface.tables.values():
+            if table.reason:
+                reason = f"in the {side}, {table.reason}"
+                yield StructureCheck("table", table.name, Status.NOT_COMPARABLE, reason=reason)
 
 
 def _table_text(table: SeenTable) -> str:

@@ -110,11 +110,14 @@ class SeenTable:
       name: of its node in a module; of a SavedModel, the attributes that lead to it.
       digest: SHA-256 of its keys and values, in hexadecimal.
       keys: some of its keys, strings as bytes.
+      reason: why its content is not known, so that no other table is known to be the same; else
+        empty.
     """
 
     name: str
     digest: str
     keys: tuple[bytes | int, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ _FROM_FILE = "InitializeTableFromTextFile"
 
 _WHOLE_LINE, _LINE_NUMBER = -2, -1  # tensorflow/core/kernels/lookup_util.h
 
-_MAX_BYTES = 1 << 26
-_MAX_ELEMENTS = 1 << 21
+MAX_BYTES = 1 << 26
+MAX_ELEMENTS = 1 << 21
 """Of larger ones, the content counts as it is written."""
 
-_LAYOUTS = {
+LAYOUTS: dict[int, tuple[str, str]] = {
     tf_pb.DT_BOOL: ("?", "bool_val"),
     tf_pb.DT_DOUBLE: ("<f8", "double_val"),
     tf_pb.DT_FLOAT: ("<f4", "float_val"),
@@ -42,7 +42,7 @@ _LAYOUTS = {
     tf_pb.DT_INT64: ("<i8", "int64_val"),
 }
 
-_Element = bytes | int | float
+Element = bytes | int | float
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class Filling:
     Attributes:
       digest: of all of it.
       keys: the first keys, of strings and integers.
+      reason: why what it puts there is not known; else empty.
     """
 
     digest: bytes
     keys: tuple[bytes | int, ...] = ()
+    reason: str = ""
 
 
 def asset_given(name: str, assets: Mapping[str, str]) -> Given:
@@ -101,7 +103,8 @@ def seen_tables(found: Iterable[tuple[str, Sequence[Filling]]]) -> dict[str, See
         while unique in result:
             number += 1
             unique = f"{name} {number}"
-        result[unique] = SeenTable(unique, content, keys)
+        reason = next((filling.reason for filling in fillings if filling.reason), "")
+        result[unique] = SeenTable(unique, content, keys, reason)
     return result
 
 
@@ -138,14 +141,14 @@ class TableReader:
                 table, *content = [t for t in graph.inputs(node) if not t.is_control]
                 values = [self._given(graph, tensor, given) for tensor in content]
                 filling = self._filling(graph, node, op, values)
-                tables.setdefault(_source(graph, table).node, []).append(filling)
+                tables.setdefault(source_of(graph, table).node, []).append(filling)
             elif (body := called_body(graph, node)) is not None:
                 data = [t for t in graph.inputs(node) if not t.is_control]
                 inner = self.of_function(
                     body.signature.name, [self._given(graph, tensor, given) for tensor in data]
                 )
                 for position, fillings in inner.items():
-                    where = _source(graph, data[position]).node
+                    where = source_of(graph, data[position]).node
                     tables.setdefault(where, []).extend(fillings)
         return tables
 
@@ -163,7 +166,7 @@ class TableReader:
         return {places[table]: fillings for table, fillings in found.items() if table in places}
 
     def _given(self, graph: Graph, tensor: Tensor, given: Mapping[str, Given]) -> Given:
-        source = _source(graph, tensor)
+        source = source_of(graph, tensor)
         if source.node in given:
             return given[source.node]
         digests = {name: value.digest for name, value in given.items()}
@@ -175,7 +178,7 @@ class TableReader:
     def _filling(
         self, graph: Graph, node: tf_pb.NodeDef, op: str, values: Sequence[Given]
     ) -> Filling:
-        pairs: list[tuple[_Element, _Element]] | None = None
+        pairs: list[tuple[Element, Element]] | None = None
         if op in _FROM_TENSORS and len(values) == 2:
             keys, found = (elements(v.constant) if v.constant else None for v in values)
             if keys is not None and found is not None and len(keys) == len(found):
@@ -185,15 +188,14 @@ class TableReader:
         if pairs is None:
             attrs = self._contents.attrs(graph, node)
             return Filling(digest(op, *attrs, "from", *(value.digest for value in values)))
-        known = [key for key, _ in pairs[:MAX_TABLE_KEYS] if isinstance(key, bytes | int)]
-        return Filling(_digest_of(pairs), tuple(known))
+        return filling_of(pairs)
 
     def _lines(
         self, graph: Graph, node: tf_pb.NodeDef, asset: str
-    ) -> list[tuple[_Element, _Element]] | None:
+    ) -> list[tuple[Element, Element]] | None:
         """Returns what the lines of a file make of a table; None where that can't be told."""
         path = self._assets / asset  # one of those that were found there
-        if plain_file_size(path) > _MAX_BYTES:
+        if plain_file_size(path) > MAX_BYTES:
             return None
         with open_plain_file(path) as file:
             lines = file.read().replace(b"\r", b"").split(b"\n")
@@ -205,7 +207,7 @@ class TableReader:
             lines = lines[:size]
         delimiter = graph.attr(node, "delimiter").s or b"\t"
         columns = graph.attr(node, "key_index").i, graph.attr(node, "value_index").i
-        pairs: list[tuple[_Element, _Element]] = []
+        pairs: list[tuple[Element, Element]] = []
         for number, line in enumerate(lines):
             parts = line.split(delimiter)
             if max(columns) >= len(parts) or min(columns) < _WHOLE_LINE:
@@ -222,13 +224,20 @@ class TableReader:
         return pairs
 
 
-def _source(graph: Graph, tensor: Tensor) -> Tensor:
+def filling_of(pairs: Sequence[tuple[Element, Element]]) -> Filling:
+    """Returns what keys and their values are in a table."""
+    known = [key for key, _ in pairs[:MAX_TABLE_KEYS] if isinstance(key, bytes | int)]
+    return Filling(_digest_of(pairs), tuple(known))
+
+
+def source_of(graph: Graph, tensor: Tensor) -> Tensor:
+    """Returns the tensor that others hand on as it is."""
     while (node := graph.nodes[tensor.node]).op == "Identity":
         tensor = next(graph.inputs(node))
     return tensor
 
 
-def _digest_of(pairs: Iterable[tuple[_Element, _Element]]) -> bytes:
+def _digest_of(pairs: Iterable[tuple[Element, Element]]) -> bytes:
     """Returns one digest for all orders of the same pairs, as numbers or as their digits."""
     result = hashlib.sha256()
     for key, value in sorted((_text(key), _text(value)) for key, value in pairs):
@@ -237,11 +246,11 @@ def _digest_of(pairs: Iterable[tuple[_Element, _Element]]) -> bytes:
     return result.digest()
 
 
-def _text(element: _Element) -> bytes:
+def _text(element: Element) -> bytes:
     return element if isinstance(element, bytes) else repr(element).encode()
 
 
-def elements(tensor: tf_pb.TensorProto) -> list[_Element] | None:
+def elements(tensor: tf_pb.TensorProto) -> list[Element] | None:
     """Returns the elements of a tensor, flat; None for other types, and for one of very many.
 
     A tensor may leave out elements at its end that repeat the last one, or are all zero
@@ -251,14 +260,14 @@ def elements(tensor: tf_pb.TensorProto) -> list[_Element] | None:
     if shape is None or None in shape:
         return None
     count = math.prod(size for size in shape if size is not None)
-    if count > _MAX_ELEMENTS:
+    if count > MAX_ELEMENTS:
         return None
-    found: list[_Element]
-    zero: _Element = 0
+    found: list[Element]
+    zero: Element = 0
     if tensor.dtype == tf_pb.DT_STRING:
         found, zero = list(tensor.string_val), b""
-    elif tensor.dtype in _LAYOUTS:
-        layout, field = _LAYOUTS[tensor.dtype]
+    elif tensor.dtype in LAYOUTS:
+        layout, field = LAYOUTS[tensor.dtype]
         if tensor.tensor_content:
             if len(tensor.tensor_content) != count * np.dtype(layout).itemsize:
                 return None
