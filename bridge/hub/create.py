@@ -134,8 +134,19 @@ def attach_message(key: Any, message: Any) -> None:
 
 def _checked_variants(tags_and_args: TagsAndArgs | None) -> dict[Tags, Mapping[str, Any]]:
     variants: dict[Tags, Mapping[str, Any]] = {}
-    for tags, args in tags_and_args or [((), {})]:
-        if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+    try:
+        pairs: list[tuple[Any, Any]] = [(tags, args) for tags, args in tags_and_args or [((), {})]]
+    except (TypeError, ValueError) as error:
+        raise ArgumentTypeError(
+            f"tags_and_args are pairs of tags and arguments, not {tags_and_args!r}",
+            hint='give such as [(set(), {}), ({"train"}, {"is_training": True})]',
+        ) from error
+    for tags, args in pairs:
+        if (
+            isinstance(tags, str)
+            or not isinstance(tags, Iterable)
+            or not all(isinstance(tag, str) and tag for tag in tags)
+        ):
             raise ArgumentValueError(
                 f"the tags of a variant are a set of strings that are not empty, not {tags!r}"
             )

@@ -16,7 +16,7 @@ from bridge.hub.conversion import Converted, convert
 from bridge.hub.errors import ArgumentTypeError, ArgumentValueError, CallRuntimeError
 from bridge.hub.export import write_module
 from bridge.hub.info import ParsedTensorInfo
-from bridge.hub.inputs import check_supported, chosen_outputs, signature_inputs
+from bridge.hub.inputs import check_supported, chosen_outputs, refuse_second, signature_inputs
 from bridge.hub.keras_layers import as_layer, layer_class, symbolic_family
 from bridge.hub.spec import ModuleSpec
 from bridge.model import SaveSlice, Tags, format_tags
@@ -85,7 +85,11 @@ class EagerModule(tf.Module):  # type: ignore[misc]
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(
-        self, inputs: Any = None, *, signature: str | None = None, as_dict: bool | None = None
+        self,
+        inputs: Any = None,
+        _sentinel: None = None,
+        signature: str | None = None,
+        as_dict: bool | None = None,
     ) -> Any:
         """Computes a signature.
 
@@ -93,6 +97,7 @@ class EagerModule(tf.Module):  # type: ignore[misc]
           inputs: a dictionary of tensors by input name, or the tensor where there is one input;
             dense, sparse or ragged, or what can be made a tensor. Inputs of a Keras model, of
             Keras 3 or tf_keras, give outputs of a Keras model.
+          _sentinel: takes nothing: what follows is given by name.
           signature: name of the signature; `default` if there is none.
           as_dict: return the dictionary of all outputs, not the output `default` alone.
 
@@ -101,6 +106,7 @@ class EagerModule(tf.Module):  # type: ignore[misc]
           ValueError: there is no such signature. The error is a KeyError too.
           RuntimeError: it is called where a graph of TensorFlow 1 is built.
         """
+        refuse_second(_sentinel)
         family = symbolic_family(inputs)
         if family is not None:
             return self.as_layer(family)(inputs, signature=signature, as_dict=as_dict)

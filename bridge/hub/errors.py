@@ -59,7 +59,7 @@ class WrongKindSpecError(WrongKindError, ValueError):
     """There is a model, but none of the kind that the call reads."""
 
 
-class MissingModuleError(SourceNotFoundError, tf.errors.NotFoundError):  # type: ignore[misc]
+class MissingModuleError(SourceNotFoundError, tf.errors.NotFoundError, OSError):  # type: ignore[misc]
     """There is no module, or one of its files can't be read."""
 
     message = ""  # a property of TensorFlow's class stands in the way of the attribute

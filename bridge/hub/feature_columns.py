@@ -226,7 +226,7 @@ class TextEmbeddingColumn(_ModuleColumn):
             len(infos) == 1
             and infos[0].dtype == tf.string
             and infos[0].get_shape().rank == 1
-            and infos[0].get_shape()[0] is None
+            and infos[0].get_shape().as_list() == [None]
         ):
             return []
         return [f"it takes {infos}, and not one vector of strings of any length"]

@@ -12,8 +12,8 @@ from bridge.hub._graph.ops import check_ops_are_known
 from bridge.hub._graph.scopes import free_state_scope
 from bridge.hub._graph.variables import flat_variables
 from bridge.hub._tf import tf
-from bridge.hub.errors import ArgumentTypeError, CallRuntimeError
-from bridge.hub.inputs import check_supported, chosen_outputs, signature_inputs
+from bridge.hub.errors import ArgumentTypeError, ArgumentValueError, CallRuntimeError
+from bridge.hub.inputs import check_supported, chosen_outputs, refuse_second, signature_inputs
 from bridge.hub.loading import as_module_spec
 from bridge.hub.module import Module
 from bridge.hub.spec import ModuleSpec
@@ -40,6 +40,8 @@ class GraphModule(Module):
         tags: Iterable[str] | None = None,
     ):
         """Adds the module's state to the graph, see `Module`."""
+        if not name:
+            raise ArgumentValueError("the name of a module is empty")
         self._spec = as_module_spec(spec)
         self.tags = self._spec._checked_tags(tags)
         self.trainable = trainable
@@ -63,11 +65,7 @@ class GraphModule(Module):
         as_dict: bool | None = None,
     ) -> Any:
         """Adds the ops of a signature to the graph, see `Module`."""
-        if _sentinel is not None:
-            raise ArgumentTypeError(
-                "a module takes no second argument without a name",
-                hint="write signature=... or as_dict=...",
-            )
+        refuse_second(_sentinel)
         self._check_graph()
         signature = self._spec._checked_signature(signature, self.tags)
         where = replace(self._spec._where(self.tags), signature=signature)
@@ -101,6 +99,11 @@ class GraphModule(Module):
         """Writes the module with the variables' values in a session, see `Module`."""
         from bridge.hub.export import write_module
 
+        if session is None:
+            raise ArgumentTypeError(
+                "the variables of a module in a graph have their values in a session",
+                hint="call module.export(path, session)",
+            )
         for graph, what in (
             (tf.compat.v1.get_default_graph(), "default graph"),
             (session.graph, "graph of the session"),

@@ -12,6 +12,19 @@ from bridge.hub.info import ParsedTensorInfo
 from bridge.model import DEFAULT
 
 
+def refuse_second(argument: object) -> None:
+    """Refuses a second argument of a module that is given without its name.
+
+    Raises:
+      TypeError: there is one.
+    """
+    if argument is not None:
+        raise ArgumentTypeError(
+            "a module takes no second argument without a name",
+            hint="write signature=... or as_dict=...",
+        )
+
+
 def signature_inputs(
     inputs: Any, infos: Mapping[str, ParsedTensorInfo], where: Where
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.errors import MissingExtraError
 
-HANDED_THROUGH = frozenset({"KerasLayer", "load", "resolve"})
+HANDED_THROUGH = frozenset({"__version__", "KerasLayer", "load", "resolve"})
 """Names that are tensorflow-hub's own."""
 
 

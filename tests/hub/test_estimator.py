@@ -57,7 +57,7 @@ def test_what_tensorflow_hub_still_has_is_handed_through() -> None:
 
     from bridge import hub
 
-    names: list[str] = ["KerasLayer", "load", "resolve"]
+    names: list[str] = ["KerasLayer", "__version__", "load", "resolve"]
     for name in names:
         assert getattr(hub, name) is getattr(tensorflow_hub, name)
     assert hub.resolve(TEXT) == TEXT

@@ -67,6 +67,16 @@ def test_input_layer_gives_what_the_old_client_computed(
             assert_close(session.run(output), wanted, "input_layer")
 
 
+def test_columns_are_made_where_shapes_are_those_of_tensorflow_1() -> None:
+    import tensorflow as tf
+
+    tf.compat.v1.disable_v2_tensorshape()
+    try:
+        assert len(columns()) == 2
+    finally:
+        tf.compat.v1.enable_v2_tensorshape()
+
+
 def test_a_linear_model_trains_the_text_module() -> None:
     import tensorflow as tf
 

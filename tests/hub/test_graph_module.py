@@ -276,6 +276,25 @@ def test_a_function_runs_the_update_ops_of_its_signature_and_no_other(specs) -> 
             assert session.run(module.variable_map["count"]) == 8
 
 
+def test_a_branch_or_loop_runs_update_ops_that_are_in_no_collection(specs) -> None:
+    tf, hub = _tensorflow()
+    with tf.Graph().as_default():
+        module = hub.Module(specs["resource"], trainable=True)
+        x = tf.constant(1.0)
+        branch = tf.cond(tf.constant(True), lambda: module(x), lambda: tf.constant(0.0))
+        loop = tf.while_loop(
+            lambda i, _: i < 3, lambda i, _: (i + 1, module(x)), (tf.constant(0), x)
+        )
+        with tf.control_dependencies(tf.compat.v1.get_collection("update_ops")):
+            outputs = [tf.identity(branch), tf.identity(loop[1])]
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            session.run(outputs[0])
+            assert session.run(module.variable_map["count"]) == 1
+            session.run(outputs[1])
+            assert session.run(module.variable_map["count"]) == 4
+
+
 def test_gradients_reach_variables_through_functions(specs) -> None:
     tf, hub = _tensorflow()
     with tf.Graph().as_default():
@@ -330,6 +349,21 @@ def test_the_second_argument_must_have_a_name(specs) -> None:
         module = hub.Module(specs["resource"])
         with pytest.raises(TypeError, match="without a name") as caught:
             module(1.0, "counted")
+        assert isinstance(caught.value, HubBridgeError)
+
+
+def test_wrong_arguments_say_what_is_wrong(specs, tmp_path) -> None:
+    tf, hub = _tensorflow()
+    with tf.Graph().as_default():
+        with pytest.raises(ValueError, match="is empty"):
+            hub.Module(specs["resource"], name="")
+        with pytest.raises(TypeError, match="in a session"):
+            hub.Module(specs["resource"]).export(tmp_path / "module", None)
+    with pytest.raises(OSError, match="absent"):
+        hub.Module(str(tmp_path / "absent"))
+    for wrong in (3, [({"a"},)], [(None, {})]):
+        with pytest.raises((TypeError, ValueError), match="tags") as caught:
+            hub.create_module_spec(lambda: None, tags_and_args=wrong)
         assert isinstance(caught.value, HubBridgeError)
 
 

@@ -116,9 +116,13 @@ def apply_signature(
         node.name: node for node in part.graph_def.node if f"{node.name}:0" in instance.state
     }
     keep_collections(part, _OF_APPLICATION | ({_KEYS.UPDATE_OPS} if instance.trainable else set()))
+    updates: list[str] = []
     if graph.building_function:
         given = _cut_to_body(part, definition, instance, given, where)
         holders = {node.name: node for node in part.graph_def.node if node.name in holders}
+        # The collection may be that of the graph around, which can't wait for an op of a body.
+        updates = list(part.collection_def[_KEYS.UPDATE_OPS].node_list.value)
+        part.collection_def.pop(_KEYS.UPDATE_OPS, None)
     given = {key: captured(graph, tensor) for key, tensor in given.items()}
     if context := graph._get_control_flow_context():
         given = {key: context.AddValue(tensor) for key, tensor in sorted(given.items())}
@@ -139,7 +143,14 @@ def apply_signature(
         # An output that is an input too is no node of the application.
         return given[name] if name in given else graph.get_tensor_by_name(f"{scope}/{name}")
 
-    return output_tensors(definition.outputs, tensor)
+    outputs = output_tensors(definition.outputs, tensor)
+    if not updates:
+        return outputs
+    # Bodies of tf.cond and tf.while_loop run nothing but what their results need.
+    nodes = [graph.get_operation_by_name(f"{scope}/{name.partition(':')[0]}") for name in updates]
+    with tf.control_dependencies(nodes):
+        held: dict[str, Any] = tf.nest.map_structure(tf.identity, outputs, expand_composites=True)
+        return held
 
 
 def _cut_to_body(
