@@ -174,7 +174,9 @@ def test_the_size_in_a_module_is_what_the_client_says(edit: Edit, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "edit", EDITS.keys() - {_sparse}, ids=lambda edit: edit.__name__.strip("_")
+    "edit",
+    [edit for edit in EDITS if edit is not _sparse],
+    ids=lambda edit: edit.__name__.strip("_"),
 )
 def test_check_and_parity_find_the_same_size(edit: Edit, tmp_path: Path) -> None:
     module, size = _edited(edit, tmp_path / "edited"), EDITS[edit]
