@@ -32,6 +32,7 @@ from bridge._parity.surfaces.ways import Way, WayReader
 from bridge._parity.surfaces.writes import EffectsReader
 from bridge.errors import UnsupportedError, Where
 from bridge.graph import Graph
+from bridge.kinds import read_model_with_objects
 from bridge.layout import SAVED_MODEL as FILE
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Tags, shape_from_proto
 from bridge.opsets import OpTable
@@ -43,22 +44,20 @@ from bridge.saved_model.traces import Trace
 from bridge.validate import check_graph
 
 
-def read_saved_model(directory: Path, saved_model: tf_pb.SavedModel) -> SeenModel:
+def read_saved_model(directory: Path) -> SeenModel:
     """Reads a SavedModel.
 
     Args:
       directory: where it lies.
-      saved_model: its message; one of its graphs has objects.
 
     Raises:
+      WrongKindError: it is a TF1 SavedModel.
       UnsupportedError: it has nothing to call, or something that is not known.
       MalformedError: it is broken.
     """
     path = directory / FILE
-    found = [graph for graph in saved_model.meta_graphs if graph.HasField("object_graph_def")]
-    if len(found) > 1:
-        raise UnsupportedError(f"it holds {len(found)} models, one is expected", where=Where(path))
-    reader = _Reader(found[0], path)
+    meta_graph = read_model_with_objects(directory)
+    reader = _Reader(meta_graph, path)
     interfaces = read_interfaces(reader.ways)
     if not any(True for interface in interfaces for _ in interface.all_ways()):
         raise UnsupportedError(
@@ -70,7 +69,7 @@ def read_saved_model(directory: Path, saved_model: tf_pb.SavedModel) -> SeenMode
     return SeenModel(
         format=SAVED_MODEL,
         is_module=False,
-        producer=found[0].meta_info_def.tensorflow_version,
+        producer=meta_graph.meta_info_def.tensorflow_version,
         variants=sorted(variants, key=lambda v: (len(v.tags), sorted(v.tags))),
         variables=frozenset(variable.name for variable in reader.variables.values()),
         reuse=reuse_breaches(reader.ways, interfaces, reader.variables),

@@ -12,12 +12,8 @@ from bridge._check.results import CheckReport, ClauseResult
 from bridge._check.rule import Rule
 from bridge._check.rules import RULES
 from bridge._check.seen import SeenModel
-from bridge.errors import UsageError, Where, WrongKindError
-from bridge.hub_module.names import MODULE_DEF
+from bridge.errors import UsageError
 from bridge.kinds import is_hub_module
-from bridge.layout import SAVED_MODEL
-from bridge.proto import tf_pb
-from bridge.proto_file import read_proto
 from bridge.source import open_source, source_name
 
 
@@ -51,12 +47,4 @@ def _judge(rule: Rule, model: SeenModel) -> ClauseResult:
 def _read(directory: Path) -> SeenModel:
     if is_hub_module(directory):
         return read_module(directory)
-    saved_model = read_proto(tf_pb.SavedModel, directory / SAVED_MODEL)
-    if not any(graph.HasField("object_graph_def") for graph in saved_model.meta_graphs):
-        raise WrongKindError(
-            "a TF1 SavedModel, neither a TF1 Hub module nor a TF2 SavedModel: it has no "
-            f"{MODULE_DEF} and no objects",
-            where=Where(directory),
-            hint="turn it into a module first with hub.create_module_spec_from_saved_model",
-        )
-    return read_saved_model(directory, saved_model)
+    return read_saved_model(directory)

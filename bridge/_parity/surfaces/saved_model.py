@@ -29,32 +29,29 @@ from bridge.bundle import BundleIndex, read_index
 from bridge.bundle.files import index_name
 from bridge.errors import UnsupportedError, Where
 from bridge.graph import Graph
+from bridge.kinds import read_model_with_objects
 from bridge.layout import SAVED_MODEL as FILE
 from bridge.layout import VARIABLES
 from bridge.model import INFERENCE, Tags
 from bridge.opsets import OpTable
-from bridge.proto import tf_pb
 from bridge.saved_model.object_tree import ObjectTree
 from bridge.validate import check_graph
 
 
-def read_saved_model_surface(directory: Path, saved_model: tf_pb.SavedModel) -> Surface:
+def read_saved_model_surface(directory: Path) -> Surface:
     """Reads a SavedModel.
 
     Args:
       directory: where it lies.
-      saved_model: its message; one of its graphs has objects.
 
     Raises:
+      WrongKindError: it is a TF1 SavedModel.
       UnsupportedError: it has nothing to call, or something that is not known.
       MalformedError: it is broken.
       UnsafeError: a link, or a name that leaves the model.
     """
     path = directory / FILE
-    found = [graph for graph in saved_model.meta_graphs if graph.HasField("object_graph_def")]
-    if len(found) > 1:
-        raise UnsupportedError(f"it holds {len(found)} models, one is expected", where=Where(path))
-    meta_graph = found[0]
+    meta_graph = read_model_with_objects(directory)
     tree = ObjectTree(meta_graph.object_graph_def, path)
     graph = Graph(
         [],
