@@ -25,23 +25,18 @@ from bridge._check.seen import (
 )
 from bridge._parity.surfaces.bodies import Bodies
 from bridge._parity.surfaces.contents import Contents, digest
+from bridge._parity.surfaces.opened import OpenedSavedModel, open_saved_model
 from bridge._parity.surfaces.saved_interfaces import Interface, read_interfaces
-from bridge._parity.surfaces.saved_state import check_captures, read_attachments
+from bridge._parity.surfaces.saved_state import read_attachments
 from bridge._parity.surfaces.surface import SAVED_MODEL
-from bridge._parity.surfaces.ways import Way, WayReader
+from bridge._parity.surfaces.ways import Way
 from bridge._parity.surfaces.writes import EffectsReader
-from bridge.errors import UnsupportedError, Where
-from bridge.graph import Graph
-from bridge.kinds import read_model_with_objects
-from bridge.layout import SAVED_MODEL as FILE
+from bridge.errors import UnsupportedError
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Tags, shape_from_proto
-from bridge.opsets import OpTable
 from bridge.passes.image_conventions import IMAGES, TASKS
 from bridge.proto import tf_pb
-from bridge.saved_model.object_tree import ObjectTree
 from bridge.saved_model.state_reader import names_of
 from bridge.saved_model.traces import Trace
-from bridge.validate import check_graph
 
 
 def read_saved_model(directory: Path) -> SeenModel:
@@ -55,21 +50,20 @@ def read_saved_model(directory: Path) -> SeenModel:
       UnsupportedError: it has nothing to call, or something that is not known.
       MalformedError: it is broken.
     """
-    path = directory / FILE
-    meta_graph = read_model_with_objects(directory)
-    reader = _Reader(meta_graph, path)
+    opened = open_saved_model(directory)
+    reader = _Reader(opened)
     interfaces = read_interfaces(reader.ways)
     if not any(True for interface in interfaces for _ in interface.all_ways()):
         raise UnsupportedError(
             "the SavedModel has neither a `__call__` that was traced nor a serving signature",
-            where=Where(path),
+            where=opened.tree.where,
             hint="give the object a tf.function `__call__`, call it once and save again",
         )
     variants = reader.read(interfaces)
     return SeenModel(
         format=SAVED_MODEL,
         is_module=False,
-        producer=meta_graph.meta_info_def.tensorflow_version,
+        producer=opened.meta_graph.meta_info_def.tensorflow_version,
         variants=sorted(variants, key=lambda v: (len(v.tags), sorted(v.tags))),
         variables=frozenset(variable.name for variable in reader.variables.values()),
         reuse=reuse_breaches(reader.ways, interfaces, reader.variables),
@@ -85,26 +79,16 @@ class _Reader:
         number of the object.
     """
 
-    def __init__(self, meta_graph: tf_pb.MetaGraphDef, path: Path):
-        objects = meta_graph.object_graph_def
-        self._meta_graph = meta_graph
-        self._tree = tree = ObjectTree(objects, path)
-        graph = Graph(
-            [],
-            OpTable(meta_graph.meta_info_def.stripped_op_list.op),
-            meta_graph.graph_def.library.function,
-            meta_graph.graph_def.library.gradient,
-            Where(path),
-        )
-        check_graph(graph)
-        concrete = dict(objects.concrete_functions)
-        for name, function in concrete.items():
-            check_captures(tree, name, function.bound_inputs)
-        self.ways = WayReader(tree, concrete, graph)
+    def __init__(self, opened: OpenedSavedModel):
+        self._meta_graph = opened.meta_graph
+        self._tree = tree = opened.tree
+        self.ways = opened.ways
+        graph = opened.graph
         self._bodies = Bodies(graph)
         self._contents = functools.cache(lambda: Contents(Bodies(comparable(graph))))
         self._effects = EffectsReader(self._bodies, with_values=False)
-        used = {number for function in concrete.values() for number in function.bound_inputs}
+        concrete = self._meta_graph.object_graph_def.concrete_functions.values()
+        used = {number for function in concrete for number in function.bound_inputs}
         wanted = sorted(n for n in {*tree.variables(), *used} if tree.kind(n) == "variable")
         names = names_of(tree, wanted, used)
         self.variables = {

@@ -14,28 +14,23 @@ from bridge._parity.surfaces.digests import digests_of_assets
 from bridge._parity.surfaces.forms import absent_forms
 from bridge._parity.surfaces.further import further_computations
 from bridge._parity.surfaces.image_size import image_size
+from bridge._parity.surfaces.opened import open_saved_model
 from bridge._parity.surfaces.saved_interfaces import Interface, computations_of, read_interfaces
 from bridge._parity.surfaces.saved_state import (
-    check_captures,
     read_attachments,
     read_tables,
     read_variables,
 )
 from bridge._parity.surfaces.surface import SAVED_MODEL, SeenVariable, Surface
 from bridge._parity.surfaces.tables import keys_of, seen_tables
-from bridge._parity.surfaces.ways import Way, WayReader
+from bridge._parity.surfaces.ways import Way
 from bridge._parity.surfaces.writes import Effects, EffectsReader, draws_by_seed
 from bridge.bundle import BundleIndex, read_index
 from bridge.bundle.files import index_name
-from bridge.errors import UnsupportedError, Where
+from bridge.errors import UnsupportedError
 from bridge.graph import Graph
-from bridge.kinds import read_model_with_objects
-from bridge.layout import SAVED_MODEL as FILE
 from bridge.layout import VARIABLES
 from bridge.model import INFERENCE, Tags
-from bridge.opsets import OpTable
-from bridge.saved_model.object_tree import ObjectTree
-from bridge.validate import check_graph
 
 
 def read_saved_model_surface(directory: Path) -> Surface:
@@ -50,22 +45,9 @@ def read_saved_model_surface(directory: Path) -> Surface:
       MalformedError: it is broken.
       UnsafeError: a link, or a name that leaves the model.
     """
-    path = directory / FILE
-    meta_graph = read_model_with_objects(directory)
-    tree = ObjectTree(meta_graph.object_graph_def, path)
-    graph = Graph(
-        [],
-        OpTable(meta_graph.meta_info_def.stripped_op_list.op),
-        meta_graph.graph_def.library.function,
-        meta_graph.graph_def.library.gradient,
-        Where(path),
-    )
-    check_graph(graph)
+    opened = open_saved_model(directory)
+    meta_graph, tree, graph, reader = opened.meta_graph, opened.tree, opened.graph, opened.ways
     bodies = Bodies(graph)
-    concrete = dict(meta_graph.object_graph_def.concrete_functions)
-    for name, function in concrete.items():
-        check_captures(tree, name, function.bound_inputs)
-    reader = WayReader(tree, concrete, graph)
     interfaces = read_interfaces(reader)
     contents = Contents(bodies)
     computations = computations_of(interfaces, contents, reader.library)
