@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -15,7 +16,7 @@ from bridge._parity.runners import worker_values
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, RunnerError
 from bridge._parity.runners.segments import Segments
-from bridge._parity.runners.worker_values import TransportError, read_values, write_values
+from bridge._parity.runners.worker_values import TransportError, read_values, writable, write_values
 from bridge._parity.surfaces.read import read_surface
 from bridge._parity.surfaces.surface import SAVED_MODEL, Call
 
@@ -47,8 +48,13 @@ def same(found, wanted) -> bool:
     return found.tobytes() == wanted.tobytes()
 
 
+def write(path, values, known=None):
+    return write_values(partial(writable, str(path)), values, known)
+
+
 def through_a_file(path, values):
-    header = write_values(str(path), values)
+    path.touch()
+    header = write(path, values)
     return read_values(np.fromfile(path, np.uint8), header, MORE)
 
 
@@ -85,7 +91,7 @@ def test_an_array_is_taken_as_it_lies(tmp_path):
 )
 def test_what_is_no_tensor_is_refused(tmp_path, array):
     with pytest.raises(TransportError, match="'odd'"):
-        write_values(str(tmp_path / "x"), {"odd": array})
+        write(tmp_path / "x", {"odd": array})
 
 
 # -- what the runner has already ------------------------------------------------------------------
@@ -94,8 +100,8 @@ def test_what_is_no_tensor_is_refused(tmp_path, array):
 def written(tmp_path, values, known=None):
     """The header of values that are written where some are known, which are written first."""
     names = [str(tmp_path / "known"), str(tmp_path / "new")]
-    header = write_values(names[0], known)
-    return write_values(names[1], values, {"file": names[0], "header": header})
+    header = write(names[0], known)
+    return write(names[1], values, {"file": names[0], "header": header})
 
 
 def test_numbers_that_are_known_are_not_written_again(tmp_path):
@@ -133,22 +139,22 @@ def test_a_known_file_is_read_as_it_is_now(tmp_path):
     x, y = np.zeros(9, np.float32), np.ones(9, np.float32)
     known = str(tmp_path / "known")
     for first, second in ((x, y), (y, x)):
-        header = {"file": known, "header": write_values(known, {"x": first})}
-        assert write_values(str(tmp_path / "new"), {"x": first}, header) == {"x": None}
-        assert write_values(str(tmp_path / "new"), {"x": second}, header)["x"] is not None
+        header = {"file": known, "header": write(known, {"x": first})}
+        assert write(tmp_path / "new", {"x": first}, header) == {"x": None}
+        assert write(tmp_path / "new", {"x": second}, header)["x"] is not None
     # Another file of that name and size is another file.
     Path(known).rename(tmp_path / "old")
-    header = {"file": known, "header": write_values(known, {"x": x})}
-    write_values(str(tmp_path / "old"), {"x": y})
-    assert write_values(str(tmp_path / "new"), {"x": x}, header) == {"x": None}
+    header = {"file": known, "header": write(known, {"x": x})}
+    write(tmp_path / "old", {"x": y})
+    assert write(tmp_path / "new", {"x": x}, header) == {"x": None}
 
 
 def test_few_files_stay_mapped(tmp_path):
     x = {"x": np.zeros(9, np.float32)}
     for number in range(20):
         known = str(tmp_path / str(number))
-        header = {"file": known, "header": write_values(known, x)}
-        assert write_values(str(tmp_path / "new"), x, header) == {"x": None}
+        header = {"file": known, "header": write(known, x)}
+        assert write(tmp_path / "new", x, header) == {"x": None}
     assert len(worker_values._maps) <= worker_values.MAPPED
 
 

@@ -213,7 +213,7 @@ class RunnerProcess:
             for key in ("outputs_file", "inputs_file"):
                 segments.append(self._segments.take())
                 request[key] = segments[-1].path
-            request["inputs"] = write_values(request["inputs_file"], inputs)
+            request["inputs"] = write_values(segments[-1].space, inputs)
             reply = self._ask(request, doing, what)
             if reply.get("nondeterministic") and not self._nondeterministic:
                 # Some ops refuse to run where TensorFlow is told to be deterministic.
@@ -228,7 +228,7 @@ class RunnerProcess:
             segments.pop(0)  # it comes back by itself
             values = read_values(data, header, _more_dtypes())
             return reply, Results(values, request["outputs_file"], header)
-        except TransportError as error:
+        except (TransportError, OSError) as error:
             raise RunnerError(f"{self._who()} failed while {doing}: {error}") from error
         finally:
             for segment in segments:

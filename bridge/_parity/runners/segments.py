@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge._parity.runners.protocol import Value
-from bridge._parity.runners.worker_values import TransportError
+from bridge._parity.runners.worker_values import TransportError, lengthen
+
+
+class Lent:
+    """Bytes that are read for some time: every array that is made of them keeps this alive."""
+
+    def __init__(self, data: NDArray[np.uint8]):
+        self._data = data
+        address, _ = data.__array_interface__["data"]
+        self.__array_interface__ = {**data.__array_interface__, "data": (address, True)}
 
 
 class Segment:
@@ -37,25 +46,40 @@ class Segment:
         else:
             self._file = os.memfd_create("hubbridge")
             self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self._mapped: NDArray[np.uint8] = np.empty(0, np.uint8)
 
-    def map(self, size: int) -> mmap.mmap:
-        """Maps some bytes that are written in it, to be read.
+    def space(self, size: int) -> NDArray[np.uint8]:
+        """Returns its bytes to be written to, as many as asked for at least.
+
+        Raises:
+          OSError: there is no space.
+        """
+        lengthen(self._file, size)
+        return self._bytes(size)
+
+    def read(self, size: int) -> Lent:
+        """Lends out bytes that are written in it.
 
         Raises:
           TransportError: there are not so many.
         """
-        there = os.fstat(self._file).st_size
-        if size > there:
-            raise TransportError(f"its answer is cut off: of {size} bytes there are {there}")
-        # All pages at once: one by one they take several times as long.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        return mmap.mmap(self._file, size, flags=flags, prot=mmap.PROT_READ)
+        return Lent(self._bytes(size)[:size])
 
     def close(self) -> None:
-        """Lets go of the file; what is mapped stays readable."""
+        """Lets go of the file; what was lent stays readable."""
         os.close(self._file)
         if self._on_disk:
             Path(self.path).unlink(missing_ok=True)
+
+    def _bytes(self, size: int) -> NDArray[np.uint8]:
+        if size > self._mapped.size:
+            there = os.fstat(self._file).st_size
+            if size > there:
+                raise TransportError(f"its answer is cut off: of {size} bytes there are {there}")
+            # All pages at once: one by one they take several times as long.
+            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            self._mapped = np.frombuffer(mmap.mmap(self._file, there, flags=flags), np.uint8)
+        return self._mapped
 
 
 class Segments:
@@ -96,10 +120,9 @@ class Segments:
         if not size:
             self.give_back(segment)
             return np.empty(0, np.uint8)
-        mapped = segment.map(size)
-        # Every array of this memory keeps the mapping alive, whatever it is a view of.
-        weakref.finalize(mapped, self.give_back, segment).atexit = False
-        return np.frombuffer(mapped, np.uint8)
+        lent = segment.read(size)
+        weakref.finalize(lent, self.give_back, segment).atexit = False
+        return np.asarray(lent)
 
     def close(self) -> None:
         """Lets go of the segments, of those in use when they are given back."""

@@ -8,6 +8,7 @@ stdout; arrays travel in files as worker_values.py says. A request that fails is
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -15,14 +16,14 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from worker_saved_model import SavedModel
 from worker_session import HubModule, PlainGraph, SessionModel
 from worker_setup import TF1, NoGpuError, Setup, SetupError
-from worker_values import length, read_values, write_values
+from worker_values import length, read_values, writable, write_values
 
 LONGEST = 600
 """So many characters of an error are passed on."""
@@ -98,7 +99,7 @@ class Worker:
             outputs = self._session(call, training=False).run(call["name"], values)
             outputs = {name: outputs[name] for name in call["outputs"]}
             placed = dict(sum((s.placed for s in self._sessions.values()), Counter()))
-        written = write_values(request["outputs_file"], outputs, request["known"])
+        written = write_values(_outputs(request), outputs, request["known"])
         return {"outputs": written, "placed": placed}
 
     def _train(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class Worker:
         found = {f"0 {name}": value for name, value in gradients.items()}
         for step, variables in after.items():
             found.update({f"{step} {name}": value for name, value in variables.items()})
-        outputs = write_values(request["outputs_file"], found)
+        outputs = write_values(_outputs(request), found)
         return {"outputs": outputs, "losses": losses, "names": names}
 
     def _losses(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Worker:
         else:
             losses = self._session(call, training=False).loss_values()
         found = {str(number): np.asarray(loss) for number, loss in enumerate(losses)}
-        return {"outputs": write_values(request["outputs_file"], found)}
+        return {"outputs": write_values(_outputs(request), found)}
 
     def _session(self, call: Mapping[str, Any], *, training: bool) -> SessionModel:
         assert self._setup is not None
@@ -142,6 +143,11 @@ class Worker:
         data = np.fromfile(request["inputs_file"], np.uint8, length(request["inputs"]))
         values: dict[str, Any] = read_values(data, request["inputs"], dtypes)
         return values
+
+
+def _outputs(request: Mapping[str, Any]) -> Callable[[int], Any]:
+    """Where the outputs go."""
+    return functools.partial(writable, request["outputs_file"])
 
 
 def _is_exhausted(error: BaseException) -> bool:

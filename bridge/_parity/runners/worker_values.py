@@ -11,9 +11,10 @@ ragged one's `values`, `row_splits_0`, `row_splits_1` and so on, the outermost s
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,14 @@ DENSE = ""
 STRING = "string"
 BFLOAT16 = "bfloat16"
 ALIGNMENT = 64
-CHUNK = 1 << 15
 MAPPED = 4
-"""So many files stay mapped: each is read often, and mapping takes as long as reading."""
+"""So many files stay mapped: each is used often, and mapping takes as long as reading."""
 
-_maps: dict[tuple[int, int, int], Any] = {}
-"""By device, number and size of a file; no other file gets that number while this one is mapped."""
+_maps: dict[tuple[str, int, int, int], Any] = {}
+"""By mode, and device, number and size of a file; while one is mapped, no other has its number."""
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class TransportError(Exception):
@@ -36,33 +39,65 @@ class TransportError(Exception):
 
 
 def write_values(
-    path: str, values: Mapping[str, Any], known: Mapping[str, Any] | None = None
+    space: Callable[[int], Any], values: Mapping[str, Any], known: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Writes values to a file, over what is there; returns the header.
+    """Writes values over what is there; returns the header.
 
     Args:
-      path: the file.
+      space: returns bytes to write to, as many as it is told at least.
       values: by name.
       known: `file` and `header` of values that whoever reads this has already. What is the same
         bit for bit is not written again: None stands for it in the header.
 
     Raises:
       TransportError: a value of a dtype that TensorFlow's plain tensors don't have.
+      OSError: there is no space.
     """
     header: dict[str, Any] = {}
     there: Mapping[str, Any] = known["header"] if known else {}
     # An empty file can't be mapped.
-    data = _mapped(known["file"]) if known and length(there) else np.empty(0, np.uint8)
-    # Not truncated: pages that are there already are faster to write than new ones.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-        for name, value in values.items():
-            parts = value if isinstance(value, Mapping) else {DENSE: value}
-            arrays = {part: np.asarray(array) for part, array in parts.items()}
-            if _are_there(arrays, there.get(name, {}), data):
-                header[name] = None
-            else:
-                header[name] = {part: _write(file, a, name) for part, a in arrays.items()}
+    data = _readable(known["file"]) if known and length(there) else np.empty(0, np.uint8)
+    pieces: list[tuple[int, Any]] = []
+    end = 0
+    for name, value in values.items():
+        parts = value if isinstance(value, Mapping) else {DENSE: value}
+        arrays = {part: np.asarray(array) for part, array in parts.items()}
+        header[name] = None
+        if not _are_there(arrays, there.get(name, {}), data):
+            header[name] = {}
+            for part, array in arrays.items():
+                dtype, flat = _plain(array, name)
+                offset = end + -end % ALIGNMENT
+                end = offset + flat.size
+                pieces.append((offset, flat))
+                header[name][part] = [dtype, list(array.shape), offset, flat.size]
+    if end:
+        target = space(end)
+        for offset, flat in pieces:
+            target[offset : offset + flat.size] = flat
     return header
+
+
+def writable(path: str, size: int) -> Any:
+    """Returns the bytes of a file, to be written to; it is made, and made longer, if need be."""
+    # Not truncated: pages that are there already are faster to write than new ones.
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        lengthen(file.fileno(), size)
+        return _mapped(file, "r+")
+
+
+def lengthen(file: int, size: int) -> None:
+    """Makes a file of fewer bytes longer.
+
+    Raises:
+      OSError: there is no space.
+    """
+    if os.fstat(file).st_size < size:
+        if hasattr(os, "posix_fallocate"):
+            # Where a mapping turns out to have no space behind it, the process would be killed.
+            os.posix_fallocate(file, 0, size)
+        else:
+            os.truncate(file, size)
 
 
 def read_values(
@@ -91,15 +126,19 @@ def length(header: Mapping[str, Mapping[str, Any]]) -> int:
     return max((offset + size for _, _, offset, size in entries), default=0)
 
 
-def _mapped(path: str) -> Any:
+def _readable(path: str) -> Any:
     """Returns what is in a file, now and whenever it is looked at."""
     with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        key = (status.st_dev, status.st_ino, status.st_size)
-        if key not in _maps:
-            while len(_maps) >= MAPPED:
-                del _maps[next(iter(_maps))]
-            _maps[key] = np.memmap(file, np.uint8, "r")
+        return _mapped(file, "r")
+
+
+def _mapped(file: Any, mode: Any) -> Any:
+    status = os.fstat(file.fileno())
+    key = (mode, status.st_dev, status.st_ino, status.st_size)
+    if key not in _maps:
+        while len(_maps) >= MAPPED:
+            del _maps[next(iter(_maps))]
+        _maps[key] = np.memmap(file, np.uint8, mode)
     return _maps[key]
 
 
@@ -118,13 +157,8 @@ def _are_there(arrays: Mapping[str, Any], header: Mapping[str, Any], data: Any) 
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether bytes are equal; looks at some at a time, which stay in the processor's cache."""
-    whole = a.size // 8 * 8
-    x, y = a[:whole].view(np.uint64), b[:whole].view(np.uint64)
-    return np.array_equal(a[whole:], b[whole:]) and all(
-        (x[start : start + CHUNK] == y[start : start + CHUNK]).all()
-        for start in range(0, x.size, CHUNK)
-    )
+    """Whether as many bytes are equal; numpy would write down of each whether it is."""
+    return bool(_memcmp(a.ctypes.data, b.ctypes.data, a.size) == 0)
 
 
 def _flat(array: Any) -> Any:
@@ -132,25 +166,19 @@ def _flat(array: Any) -> Any:
     return np.ascontiguousarray(array).ravel().view(np.uint8)
 
 
-def _write(file: BinaryIO, array: np.ndarray[Any, Any], name: str) -> list[Any]:
-    shape = list(array.shape)
-    file.write(b"\0" * (-file.tell() % ALIGNMENT))
-    offset = file.tell()
+def _plain(array: np.ndarray[Any, Any], name: str) -> tuple[str, Any]:
+    """Returns the dtype and the bytes that are written."""
     if array.dtype.kind in "OSU":
         texts = [_bytes(item, name) for item in array.ravel().tolist()]
-        file.write(np.array([len(text) for text in texts], np.int64).tobytes())
-        for text in texts:
-            file.write(text)
-        return [STRING, shape, offset, file.tell() - offset]
+        lengths = np.array([len(text) for text in texts], np.int64)
+        return STRING, np.frombuffer(lengths.tobytes() + b"".join(texts), np.uint8)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     dtype = array.dtype.name
     own = array.dtype.kind in "biufc" and array.dtype.type.__module__ == "numpy"
     if not own and dtype != BFLOAT16:
         raise TransportError(f"{name!r} is of the dtype {dtype}, which can't be passed on")
-    flat = _flat(array)
-    file.write(flat.data)
-    return [dtype, shape, offset, flat.size]
+    return dtype, _flat(array)
 
 
 def _read(data: Any, entry: Any, dtypes: Mapping[str, Any]) -> Any:
