@@ -29,6 +29,11 @@ NOISE_BATCHES = 2
 
 Each further batch that fails does so too."""
 
+WAYS_BATCHES = 2
+"""On how many batches of a set a model is called in all ways: one and a full one.
+
+On all of many photos it would run several times, only to say the same."""
+
 PHOTOS = "photos"
 """Name of the set of photos."""
 
@@ -147,12 +152,17 @@ class OutputComparer:
     def _ask(self, batch: Batch, *, with_noise: bool) -> Asked:
         asked: Asked = {}
         for route in self.routes:
+            if not self._takes(route, batch):
+                continue
             self._run(asked, batch, route.lanes.first, route.first)
             self._run(asked, batch, route.lanes.second, route.second)
         if with_noise:
             for again in self.plan.again.values():
                 self._run(asked, batch, again, self._main)
         return asked
+
+    def _takes(self, route: Route, batch: Batch) -> bool:
+        return route.needed or batch.index < WAYS_BATCHES
 
     def _run(self, asked: Asked, batch: Batch, lane: Lane, call: Call) -> Future[Outputs]:
         """Lets a lane compute a batch, if that was not asked of it yet."""
@@ -183,7 +193,8 @@ class OutputComparer:
         start = time.monotonic()
         self._note_noise(batch, asked)
         for tally in self._tallies:
-            if tally.names[0] not in self.not_comparable:
+            comparable = tally.names[0] not in self.not_comparable
+            if comparable and self._takes(tally.route, batch):
                 self._compare_output(batch, asked, tally)
         self.seconds += time.monotonic() - start
 
@@ -310,6 +321,7 @@ class OutputComparer:
             limit=measured.limit,
             difference=measured.difference,
             noise=_max_abs(noise.result()) if noise and of_reference else None,
+            batches=tally.batches,
             excused=bool(tally.unsteady) and not tally.batches,
         )
 

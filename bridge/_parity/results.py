@@ -213,6 +213,7 @@ class Comparison:
       difference: the numbers; None where nothing was compared.
       noise: max|a - b| of the reference against itself, run again and with other threads; None
         where that was not run.
+      batches: how many batches of inputs were compared; in training 0.
       excused: whether it broke the rule in every batch, as the reference does against itself.
     """
 
@@ -231,6 +232,7 @@ class Comparison:
     limit: float = 0.0
     difference: Difference | None = None
     noise: float | None = None
+    batches: int = 0
     excused: bool = False
 
 

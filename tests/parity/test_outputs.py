@@ -77,6 +77,48 @@ SLIGHTLY = RIGHT * np.float32(1 + 5e-5)
 OTHERWISE = RIGHT * np.float32(1 - 4e-5)
 
 
+# -- ways to call a model -------------------------------------------------------------------------
+
+
+def test_further_ways_are_taken_on_few_batches_of_each_set_unless_they_alone_return_an_output():
+    def way(name, *outputs):
+        return Call("callable", name, outputs=dict.fromkeys(outputs, ()))
+
+    ends = {name: dense(tf_pb.DT_FLOAT, (None, 3)) for name in "yzw"}
+    inputs = {"x": dense(tf_pb.DT_INT64, (1,))}
+    ours = Computation(frozenset(), "s", inputs, ends, (way("s", *"yzw"),))
+    ways = way("main", "y", "z"), way("again", "z"), way("other", "w", "y"), way("last", "w")
+    theirs = Computation(frozenset(), "s", inputs, ends, ways)
+    pair = Pair(ours, theirs, {"x": "x"}, {name: name for name in ends})
+
+    called = []
+    script = Script(ours=lambda _: dict.fromkeys("yzw", RIGHT))
+    script.says[THEIRS] = lambda number: dict.fromkeys(called[-1][1], RIGHT + (number == 3))
+    run = script.run
+
+    def noted(lane, call, values, *rest):
+        if lane is THEIRS:
+            called.append((call.name, tuple(call.outputs), int(values["x"][0])))
+        return run(lane, call, values, *rest)
+
+    script.run = noted
+    plan = Plan((LanePair(OURS, THEIRS, across=False),), {OURS: AGAIN})
+    fed = [("photos", n) for n in range(5)] + [("noise", n) for n in range(3)]
+    rows = OutputComparer(pair, plan, script, ParityOptions()).run(
+        Batch(name, index, {"x": np.array([n])}) for n, (name, index) in enumerate(fed)
+    )
+    batches = {"main": [*range(8)], "other": [*range(8)], "again": [0, 1, 5, 6]}
+    batches["last"] = batches["again"]
+    for name, numbers in batches.items():
+        assert [number for one, _, number in called if one == name] == numbers
+    assert {(row.through[1], row.output): row.batches for row in rows} == {
+        (way.label, output): len(batches[way.name]) for way in ways for output in way.outputs
+    }
+    # What no further way was fed, the ways that were tell.
+    failed = {(row.through[1], row.output) for row in rows if row.status is Status.FAIL}
+    assert failed == {(way.label, o) for way in (ways[0], ways[2]) for o in way.outputs}
+
+
 # -- refusals -------------------------------------------------------------------------------------
 
 
