@@ -41,9 +41,9 @@ from bridge._parity.lanes import CANDIDATE, REFERENCE, plan
 from bridge._parity.options import ParityOptions
 from bridge._parity.outputs import WAYS_BATCHES, Asked, OutputComparer, Outputs, values_for
 from bridge._parity.runners.protocol import Lane, RunnerError
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import compare_structure
-from bridge._parity.surfaces.surface import Call, Pair
+from bridge._parity.structure import compare_structure
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import Call, Pair
 
 SIZE = 8
 BATCHES = 6

@@ -194,7 +194,7 @@ def _updated_by_notes(report: Report, source: Path) -> dict[tuple[str, str], str
     }
     if not notes:
         return {}
-    from bridge._parity.surfaces.hub_module import variables_by_update_op
+    from bridge._surfaces.hub_module import variables_by_update_op
 
     result: dict[tuple[str, str], str] = {}
     kept: set[tuple[str, str]] = set()

@@ -12,7 +12,7 @@ import pytest
 import bridge
 from bridge import verify
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.surfaces.hub_module import variables_by_update_op
+from bridge._surfaces.hub_module import variables_by_update_op
 from bridge.cli import main
 from bridge.errors import Where
 from bridge.hub_module.writer import HubModuleWriter

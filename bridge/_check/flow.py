@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from bridge._parity.surfaces.bodies import Bodies
+from bridge._surfaces.bodies import Bodies
 from bridge.errors import MalformedError
 from bridge.graph import Graph, Tensor, parse_tensor
 from bridge.inline import MAX_NODES, called_body

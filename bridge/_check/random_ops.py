@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge._parity.surfaces.writes import draws_by_seed
+from bridge._surfaces.writes import draws_by_seed
 from bridge.graph import Graph
 from bridge.proto import tf_pb
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from bridge._check.comparable import comparable
 from bridge._check.flow import Flow, Frame, Point
 from bridge._check.seen import Digests, SeenModel, SeenSignature, SeenVariable, SeenVariant
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.surface import HUB_MODULE
-from bridge._parity.surfaces.writes import EffectsReader
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.surface import HUB_MODULE
+from bridge._surfaces.writes import EffectsReader
 from bridge.graph import Graph, parse_tensor
 from bridge.hub_module import read_hub_module
 from bridge.model import Model, Signature, Variant

@@ -1,7 +1,7 @@
 """Reads what a check looks at from a TF2 SavedModel.
 
 What its objects and serving signatures are in the terms of a TF1 Hub module,
-bridge/_parity/surfaces/saved_interfaces.py says. A serving signature is judged where it is
+bridge/_surfaces/saved_interfaces.py says. A serving signature is judged where it is
 `default` or has the name of an image task; no page says how others should look.
 """
 
@@ -23,14 +23,14 @@ from bridge._check.seen import (
     SeenVariable,
     SeenVariant,
 )
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.opened import OpenedSavedModel, open_saved_model
-from bridge._parity.surfaces.saved_interfaces import Interface, read_interfaces
-from bridge._parity.surfaces.saved_state import read_attachments
-from bridge._parity.surfaces.surface import SAVED_MODEL
-from bridge._parity.surfaces.ways import Way
-from bridge._parity.surfaces.writes import EffectsReader
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.opened import OpenedSavedModel, open_saved_model
+from bridge._surfaces.saved_interfaces import Interface, read_interfaces
+from bridge._surfaces.saved_state import read_attachments
+from bridge._surfaces.surface import SAVED_MODEL
+from bridge._surfaces.ways import Way
+from bridge._surfaces.writes import EffectsReader
 from bridge.errors import UnsupportedError
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Tags, shape_from_proto
 from bridge.passes.image_conventions import IMAGES, TASKS

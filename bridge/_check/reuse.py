@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from bridge._check.results import Breach
 from bridge._check.seen import SeenVariable
-from bridge._parity.surfaces.saved_interfaces import Interface
-from bridge._parity.surfaces.ways import WayReader
+from bridge._surfaces.saved_interfaces import Interface
+from bridge._surfaces.ways import WayReader
 from bridge.dtypes import FLOATS, dtype_name
 from bridge.model import DEFAULT, Encoding, format_shape
 from bridge.saved_model.names import TRAINING

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge._parity.surfaces.surface import Call
-from bridge._parity.surfaces.templates import paths_of
+from bridge._surfaces.surface import Call
+from bridge._surfaces.templates import paths_of
 from bridge.errors import MalformedError, Where
 from bridge.proto import tf_pb
 from bridge.saved_model.object_tree import ObjectTree

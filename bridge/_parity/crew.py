@@ -20,7 +20,7 @@ from bridge._parity.runners.protocol import (
     Values,
 )
 from bridge._parity.runners.segments import Results
-from bridge._parity.surfaces.surface import Call
+from bridge._surfaces.surface import Call
 
 T = TypeVar("T")
 

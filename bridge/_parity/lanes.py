@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge._parity.options import ParityOptions
 from bridge._parity.runners.protocol import Lane
-from bridge._parity.surfaces.surface import HUB_MODULE, Surface
+from bridge._surfaces.surface import HUB_MODULE, Surface
 
 CPU = "cpu"
 GPU = "gpu"

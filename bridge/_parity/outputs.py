@@ -18,7 +18,7 @@ from bridge._parity.routes import Route, routes
 from bridge._parity.rule import Breach, Tolerance, proves_nothing, tolerance_for, unsteady
 from bridge._parity.runners.protocol import Lane, RunnerError, Value, Values
 from bridge._parity.runners.segments import Results
-from bridge._parity.surfaces.surface import Call, Pair
+from bridge._surfaces.surface import Call, Pair
 from bridge.model import format_tags
 
 CLASSIFICATION = "image_classification"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bridge._parity.lanes import REFERENCE, LanePair
-from bridge._parity.surfaces.surface import Call, Pair
+from bridge._surfaces.surface import Call, Pair
 
 
 @dataclass(frozen=True)

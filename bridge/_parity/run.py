@@ -23,10 +23,10 @@ from bridge._parity.random.random_ops import RandomOps, random_ops
 from bridge._parity.results import Comparison, ParityReport, Side, Status
 from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
 from bridge._parity.runners.tf1 import find_tf1_python, idle
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import compare_structure
-from bridge._parity.surfaces.surface import Pair, Surface
+from bridge._parity.structure import compare_structure
 from bridge._parity.training import TrainedPair, TrainingComparer, training_call
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import Pair, Surface
 from bridge.errors import MissingExtraError
 from bridge.model import format_tags
 from bridge.source import open_source

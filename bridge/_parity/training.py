@@ -16,7 +16,7 @@ from bridge._parity.outputs import values_for
 from bridge._parity.results import Comparison, Status
 from bridge._parity.rule import Tolerance, training_tolerance
 from bridge._parity.runners.protocol import Lane, RunnerError, TrainResult, Value
-from bridge._parity.surfaces.surface import Call, Computation, Pair, Surface
+from bridge._surfaces.surface import Call, Computation, Pair, Surface
 from bridge.model import format_tags
 from bridge.saved_model.names import TRAINING
 

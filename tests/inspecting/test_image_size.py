@@ -19,7 +19,7 @@ from bridge._inspect.results import (
     TraceInfo,
     VariantInfo,
 )
-from bridge._parity.surfaces.read import read_surface
+from bridge._surfaces.read import read_surface
 from bridge.proto import hub_pb, tf_pb
 from tests.attacks.edit import copy_module, saved_model
 from tests.clients.tf1 import tf1_environ

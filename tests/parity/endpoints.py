@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge._parity.feed.inputs import batches
 from bridge._parity.options import ParityOptions
-from bridge._parity.surfaces.surface import Computation, Pair
+from bridge._surfaces.surface import Computation, Pair
 from bridge.model import Encoding, Endpoint
 from bridge.proto import tf_pb
 

@@ -16,8 +16,8 @@ from bridge._parity.bisection.regions import inner_nodes
 from bridge._parity.bisection.search import bisect
 from bridge._parity.results import Bisection
 from bridge._parity.rule import Tolerance
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.surface import Pair
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import Pair
 from bridge.attrs import float_tensor_attr
 from bridge.convert import (
     ToHubModuleOptions,

@@ -9,8 +9,8 @@ import pytest
 
 import bridge
 from bridge import Status, Verdict
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import compare_structure
+from bridge._parity.structure import compare_structure
+from bridge._surfaces.read import read_surface
 from tests.parity.models import Converted
 
 pytestmark = pytest.mark.tf2

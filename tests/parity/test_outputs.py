@@ -15,7 +15,7 @@ from bridge._parity.outputs import NOISE_BATCHES, OutputComparer
 from bridge._parity.results import PhotoRow, Status
 from bridge._parity.runners.protocol import Lane, RunnerError
 from bridge._parity.runners.segments import Results
-from bridge._parity.surfaces.surface import SAVED_MODEL, Call, Computation, Pair
+from bridge._surfaces.surface import SAVED_MODEL, Call, Computation, Pair
 from bridge.proto import tf_pb
 from tests.parity.endpoints import dense
 

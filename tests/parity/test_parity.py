@@ -13,7 +13,7 @@ import bridge
 from bridge import Status, Verdict
 from bridge._parity import crew, lanes
 from bridge._parity.runners.process import RunnerProcess
-from bridge._parity.surfaces.read import read_surface
+from bridge._surfaces.read import read_surface
 from bridge.testing import assert_parity
 from tests.conftest import TESTDATA
 from tests.parity.models import Converted, copy, scale_weight, variant

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import bridge
 from bridge._parity.random.pins import _ATTRS, _STATELESS, _attr_names, pin
 from bridge._parity.random.random_ops import random_ops
-from bridge._parity.surfaces.surface import Call
+from bridge._surfaces.surface import Call
 from bridge.attrs import function_attr, ints_tensor_attr, type_attr
 from bridge.convert import (
     ToHubModuleOptions,

@@ -19,7 +19,7 @@ from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, NoGpuError, RunnerError
 from bridge._parity.runners.subprocesses import environment
 from bridge._parity.runners.tf1 import find_tf1_python
-from bridge._parity.surfaces.surface import SAVED_MODEL, Call
+from bridge._surfaces.surface import SAVED_MODEL, Call
 from bridge.errors import UsageError
 
 THIS = Path(sys.executable)

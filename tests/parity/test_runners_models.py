@@ -10,8 +10,8 @@ import pytest
 
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, RunnerError
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL
 from bridge.convert import ToSavedModelOptions, to_saved_model
 from tests.clients.converted import MODULES, assert_close, cases, variables_of
 from tests.conftest import TESTDATA

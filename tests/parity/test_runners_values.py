@@ -17,8 +17,8 @@ from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, RunnerError
 from bridge._parity.runners.segments import Segments
 from bridge._parity.runners.worker_values import TransportError, read_values, writable, write_values
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.surface import SAVED_MODEL, Call
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import SAVED_MODEL, Call
 
 MORE = {"bfloat16": ml_dtypes.bfloat16}
 TEXTS = np.array([[b"a\0b", b"end\0\0"], [b"", "ü".encode()]], object)

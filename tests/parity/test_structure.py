@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bridge._parity.results import Status
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import Structure, compare_structure, difference, refinement
-from bridge._parity.surfaces.surface import (
+from bridge._parity.structure import Structure, compare_structure, difference, refinement
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import (
     HUB_MODULE,
     SAVED_MODEL,
     Call,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.surface import MAX_TABLE_KEYS, SeenTable
-from bridge._parity.surfaces.tables import (
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import MAX_TABLE_KEYS, SeenTable
+from bridge._surfaces.tables import (
     Given,
     TableReader,
     asset_given,

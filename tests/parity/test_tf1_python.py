@@ -11,7 +11,7 @@ import pytest
 from bridge._parity.lanes import plan
 from bridge._parity.options import ParityOptions
 from bridge._parity.runners.tf1 import find_tf1_python, idle
-from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Surface
+from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Surface
 from bridge.errors import UsageError
 
 FINE = {"python": [3, 7], "missing": [], "tensorflow": "1", "error": ""}

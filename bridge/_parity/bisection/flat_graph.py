@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge._parity.called import CalledFunctions, input_names
-from bridge._parity.surfaces.surface import Call, Computation
-from bridge._parity.surfaces.templates import paths_of
+from bridge._surfaces.surface import Call, Computation
+from bridge._surfaces.templates import paths_of
 from bridge.attrs import strings_tensor_attr
 from bridge.bundle import read_index
 from bridge.bundle.files import index_name

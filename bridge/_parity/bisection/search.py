@@ -29,7 +29,7 @@ from bridge._parity.bisection.side_by_side import SIDES, SideBySide, named_tenso
 from bridge._parity.results import Bisection
 from bridge._parity.rule import Tolerance
 from bridge._parity.runners.protocol import RunnerError, Values
-from bridge._parity.surfaces.surface import Pair
+from bridge._surfaces.surface import Pair
 from bridge.dtypes import dtype_name
 from bridge.errors import HubBridgeError
 from bridge.graph import Graph, Tensor

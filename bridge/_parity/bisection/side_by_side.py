@@ -15,7 +15,7 @@ import numpy as np
 from bridge._parity.bisection.flat_graph import FlatGraph
 from bridge._parity.runners.protocol import Lane, RunnerError, Values
 from bridge._parity.runners.subprocesses import end, ending, environment, exchange
-from bridge._parity.surfaces.surface import SAVED_MODEL
+from bridge._surfaces.surface import SAVED_MODEL
 from bridge.dtypes import dtype_name, element_bytes
 from bridge.errors import UnsupportedError
 from bridge.graph import Tensor

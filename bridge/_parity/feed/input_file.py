@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridge._parity.feed.values import Part, as_bytes, parts, to_bfloat16
 from bridge._parity.runners.protocol import Value
-from bridge._parity.surfaces.surface import Computation
+from bridge._surfaces.surface import Computation
 from bridge.dtypes import dtype_name
 from bridge.errors import SourceNotFoundError, UsageError
 from bridge.model import format_shape

@@ -18,7 +18,7 @@ from bridge._parity.feed.values import parts, shape_of
 from bridge._parity.options import ParityOptions
 from bridge._parity.results import InputSet
 from bridge._parity.runners.protocol import Value
-from bridge._parity.surfaces.surface import Computation, Pair
+from bridge._surfaces.surface import Computation, Pair
 from bridge.errors import UnsupportedError, UsageError
 from bridge.model import format_tags
 

@@ -37,7 +37,7 @@ from bridge._parity.feed.values import (
 )
 from bridge._parity.options import ParityOptions
 from bridge._parity.runners.protocol import Value
-from bridge._parity.surfaces.surface import Computation
+from bridge._surfaces.surface import Computation
 from bridge.errors import UnsupportedError, Where
 from bridge.model import Encoding, Endpoint, format_tags
 from bridge.proto import tf_pb

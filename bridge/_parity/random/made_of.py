@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from bridge._parity.surfaces.bodies import Bodies
+from bridge._surfaces.bodies import Bodies
 from bridge.graph import Graph, Tensor
 from bridge.inline import called_body
 from bridge.passes._variable_ops import FUNCTIONAL

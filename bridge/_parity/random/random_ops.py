@@ -15,8 +15,8 @@ from bridge._parity.called import CalledFunctions
 from bridge._parity.random.made_of import TOP, Found, MadeOf
 from bridge._parity.random.seeds import Seed, seeds_of
 from bridge._parity.random.settled import entries_of, tensors_of, unwritten_of
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.surface import Call
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.surface import Call
 from bridge.errors import Where
 from bridge.graph import Graph, parse_tensor
 from bridge.hub_module.names import REGULARIZATION_LOSSES, UPDATE_OPS

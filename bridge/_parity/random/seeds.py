@@ -12,7 +12,7 @@ import enum
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from bridge._parity.random.made_of import LOOPS, TOP, UNKNOWN_RUN, Argument, Found, MadeOf
-from bridge._parity.surfaces.bodies import Bodies
+from bridge._surfaces.bodies import Bodies
 from bridge.call_graph import CallGraph
 from bridge.graph import Graph, Tensor
 from bridge.inline import called_body

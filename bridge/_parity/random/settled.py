@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bridge._parity.random.seeds import Seed
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.writes import EffectsReader
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.writes import EffectsReader
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, parse_tensor
 from bridge.hub_module.names import REGULARIZATION_LOSSES, UPDATE_OPS

@@ -31,7 +31,7 @@ from bridge._parity.runners.worker_values import (
     read_values,
     write_values,
 )
-from bridge._parity.surfaces.surface import HUB_MODULE, Call
+from bridge._surfaces.surface import HUB_MODULE, Call
 from bridge.model import format_tags
 
 WORKER = Path(__file__).with_name("worker.py")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bridge._parity.results import Runtime
-from bridge._parity.surfaces.surface import Call
+from bridge._surfaces.surface import Call
 
 Value = Any
 """A numpy array, or a mapping from component name to array for a sparse or ragged tensor.

@@ -24,7 +24,7 @@ DENSE = ""
 STRING = "string"
 BFLOAT16 = "bfloat16"
 ALIGNMENT = 64
-MAPPED = 4
+MAPPED = 8
 """So many files stay mapped: each is used often, and mapping takes as long as reading."""
 
 _maps: dict[tuple[str, int, int, int], Any] = {}

@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents
-from bridge._parity.surfaces.digests import digest_of_ranges, digests_of_assets
-from bridge._parity.surfaces.image_size import image_size
-from bridge._parity.surfaces.surface import HUB_MODULE, Call, Computation, SeenVariable, Surface
-from bridge._parity.surfaces.tables import (
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents
+from bridge._surfaces.digests import digest_of_ranges, digests_of_assets
+from bridge._surfaces.image_size import image_size
+from bridge._surfaces.surface import HUB_MODULE, Call, Computation, SeenVariable, Surface
+from bridge._surfaces.tables import (
     Filling,
     TableReader,
     asset_given,
     keys_of,
     seen_tables,
 )
-from bridge._parity.surfaces.writes import EffectsReader
+from bridge._surfaces.writes import EffectsReader
 from bridge.graph import Tensor, parse_tensor
 from bridge.hub_module import read_hub_module
 from bridge.model import INFERENCE, Endpoint, Model, Shape, Tags, Variant, shape_from_proto

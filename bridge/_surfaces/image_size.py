@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bridge._parity.surfaces.surface import Computation
+from bridge._surfaces.surface import Computation
 from bridge.image_size import expected_image_size
 from bridge.model import DEFAULT, Tags
 from bridge.passes.image_conventions import IMAGE_MODULE_INFO, IMAGES

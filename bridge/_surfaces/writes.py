@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge._parity.surfaces.bodies import Bodies
+from bridge._surfaces.bodies import Bodies
 from bridge.dtypes import is_ref
 from bridge.errors import UnsupportedError
 from bridge.graph import Graph, Tensor, parse_tensor

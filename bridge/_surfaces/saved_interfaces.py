@@ -31,9 +31,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from bridge._parity.surfaces.contents import Contents
-from bridge._parity.surfaces.surface import Computation
-from bridge._parity.surfaces.ways import Library, Way, WayReader, same_graph
+from bridge._surfaces.contents import Contents
+from bridge._surfaces.surface import Computation
+from bridge._surfaces.ways import Library, Way, WayReader, same_graph
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Endpoint, Tags
 from bridge.report import Report
 from bridge.saved_model.choice import stand_in, trained_as

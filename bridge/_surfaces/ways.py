@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.surface import Call
-from bridge._parity.surfaces.templates import arguments_of, keyword_arguments, paths_of
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.surface import Call
+from bridge._surfaces.templates import arguments_of, keyword_arguments, paths_of
 from bridge.graph import Graph
 from bridge.model import Encoding, Endpoint
 from bridge.proto import tf_pb

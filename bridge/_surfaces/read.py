@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridge._parity.surfaces.hub_module import read_module_surface
-from bridge._parity.surfaces.saved_model import read_saved_model_surface
-from bridge._parity.surfaces.surface import Surface
+from bridge._surfaces.hub_module import read_module_surface
+from bridge._surfaces.saved_model import read_saved_model_surface
+from bridge._surfaces.surface import Surface
 from bridge.kinds import is_hub_module
 
 

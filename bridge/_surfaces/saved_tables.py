@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from bridge._parity.surfaces.bodies import Bodies, OpenBody
-from bridge._parity.surfaces.contents import digest
-from bridge._parity.surfaces.tables import (
+from bridge._surfaces.bodies import Bodies, OpenBody
+from bridge._surfaces.contents import digest
+from bridge._surfaces.tables import (
     LAYOUTS,
     MAX_BYTES,
     MAX_ELEMENTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from bridge._parity.surfaces.bodies import Bodies
+from bridge._surfaces.bodies import Bodies
 from bridge.errors import MalformedError
 from bridge.graph import Graph, Tensor
 from bridge.inline import MAX_NODES, called_body

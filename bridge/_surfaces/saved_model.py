@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents
-from bridge._parity.surfaces.digests import digests_of_assets
-from bridge._parity.surfaces.forms import absent_forms
-from bridge._parity.surfaces.further import further_computations
-from bridge._parity.surfaces.image_size import image_size
-from bridge._parity.surfaces.opened import open_saved_model
-from bridge._parity.surfaces.saved_interfaces import Interface, computations_of, read_interfaces
-from bridge._parity.surfaces.saved_state import (
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents
+from bridge._surfaces.digests import digests_of_assets
+from bridge._surfaces.forms import absent_forms
+from bridge._surfaces.further import further_computations
+from bridge._surfaces.image_size import image_size
+from bridge._surfaces.opened import open_saved_model
+from bridge._surfaces.saved_interfaces import Interface, computations_of, read_interfaces
+from bridge._surfaces.saved_state import (
     read_attachments,
     read_tables,
     read_variables,
 )
-from bridge._parity.surfaces.surface import SAVED_MODEL, SeenVariable, Surface
-from bridge._parity.surfaces.tables import keys_of, seen_tables
-from bridge._parity.surfaces.ways import Way
-from bridge._parity.surfaces.writes import Effects, EffectsReader, draws_by_seed
+from bridge._surfaces.surface import SAVED_MODEL, SeenVariable, Surface
+from bridge._surfaces.tables import keys_of, seen_tables
+from bridge._surfaces.ways import Way
+from bridge._surfaces.writes import Effects, EffectsReader, draws_by_seed
 from bridge.bundle import BundleIndex, read_index
 from bridge.bundle.files import index_name
 from bridge.errors import UnsupportedError

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.surfaces.surface import (
+from bridge._surfaces.surface import (
     HUB_MODULE,
     SAVED_MODEL,
     SeenTable,

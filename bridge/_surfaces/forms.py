@@ -12,8 +12,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from bridge._parity.surfaces.saved_interfaces import Interface
-from bridge._parity.surfaces.ways import WayReader
+from bridge._surfaces.saved_interfaces import Interface
+from bridge._surfaces.ways import WayReader
 from bridge.model import DEFAULT
 from bridge.saved_model.names import RETURN_ENDPOINTS, TRAINING
 from bridge.saved_model.traces import Trace

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 import bridge
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import compare_structure
-from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Surface
+from bridge._parity.structure import compare_structure
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Surface
 from bridge.model import INFERENCE, TRAIN, Encoding
 from bridge.proto.hub_pb import ImageModuleInfo
 from bridge.saved_model.structured_value import none, string

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.digests import digest_of_entry
-from bridge._parity.surfaces.saved_tables import read_saved_table
-from bridge._parity.surfaces.surface import SeenVariable
-from bridge._parity.surfaces.tables import Filling, Given, TableReader, asset_given
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.digests import digest_of_entry
+from bridge._surfaces.saved_tables import read_saved_table
+from bridge._surfaces.surface import SeenVariable
+from bridge._surfaces.tables import Filling, Given, TableReader, asset_given
 from bridge.bundle import BundleIndex
 from bridge.collection_def import messages
 from bridge.errors import MalformedError, Where

@@ -25,9 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.surfaces.further import kind_of
-from bridge._parity.surfaces.structure_state import compare_state, match_variables
-from bridge._parity.surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
+from bridge._parity.structure_state import compare_state, match_variables
+from bridge._surfaces.further import kind_of
+from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
 from bridge.model import DEFAULT, INFERENCE, TRAIN, Endpoint, Shape, Tags, format_shape, format_tags
 from bridge.saved_model.names import SERVING_DEFAULT, TRAINING
 from bridge.tensor_info import describe

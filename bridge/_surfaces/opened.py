@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge._parity.surfaces.saved_state import check_captures
-from bridge._parity.surfaces.ways import WayReader
+from bridge._surfaces.saved_state import check_captures
+from bridge._surfaces.ways import WayReader
 from bridge.errors import Where
 from bridge.graph import Graph
 from bridge.kinds import read_model_with_objects

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bridge
-from bridge._parity.surfaces.read import read_surface
+from bridge._surfaces.read import read_surface
 from tests.attacks import builders, saved_models
 from tests.attacks.edit import copy_module
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents, digest
-from bridge._parity.surfaces.surface import MAX_TABLE_KEYS, SeenTable
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.surface import MAX_TABLE_KEYS, SeenTable
 from bridge.bundle.files import open_plain_file, plain_file_size
 from bridge.graph import Graph, Tensor
 from bridge.inline import called_body

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.contents import Contents
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents
 from bridge.attrs import bool_attr, string_attr
 from bridge.graph import Graph, Tensor
 from bridge.opsets import OpTable

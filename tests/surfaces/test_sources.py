@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bridge._parity.results import Status
-from bridge._parity.surfaces.read import read_surface
-from bridge._parity.surfaces.structure import compare_structure
-from bridge._parity.surfaces.surface import Call, Computation
+from bridge._parity.structure import compare_structure
+from bridge._surfaces.read import read_surface
+from bridge._surfaces.surface import Call, Computation
 from bridge.convert import ToHubModuleOptions, to_hub_module
 from bridge.model import TRAIN, Encoding
 from tests.saved_model import sources

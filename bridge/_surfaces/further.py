@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from bridge._parity.surfaces.contents import Contents
-from bridge._parity.surfaces.saved_interfaces import Interface
-from bridge._parity.surfaces.surface import Computation
-from bridge._parity.surfaces.ways import Way, WayReader, same_graph
+from bridge._surfaces.contents import Contents
+from bridge._surfaces.saved_interfaces import Interface
+from bridge._surfaces.surface import Computation
+from bridge._surfaces.ways import Way, WayReader, same_graph
 from bridge.dtypes import dtype_name
 from bridge.errors import UnsupportedError
 from bridge.model import INFERENCE, Endpoint, Tags, format_shape

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 import bridge
-from bridge._parity.surfaces.bodies import Bodies
-from bridge._parity.surfaces.writes import Effects, EffectsReader
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.writes import Effects, EffectsReader
 from bridge.attrs import bool_tensor_attr, type_attr
 from bridge.graph import Graph, Tensor
 from bridge.opsets import OpTable

@@ -16,7 +16,7 @@ from bridge.saved_model.names import TRAINING
 from bridge.saved_model.traces import Leaf, Python, Trace
 
 Template = Any
-"""A leaf or a structure, as `bridge._parity.surfaces.surface.Call` describes it."""
+"""A leaf or a structure, as `bridge._surfaces.surface.Call` describes it."""
 
 Path = tuple[str | int, ...]
 
