@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge._parity.runners.worker_values import steps_of
 from bridge._surfaces.surface import Call
 from bridge._surfaces.templates import paths_of
 from bridge.errors import MalformedError, Where
@@ -87,7 +88,7 @@ class CalledFunctions:
         return found or list(range(position))
 
     def _number(self, call: Call) -> int:
-        steps = ["signatures", call.name] if call.kind == "signature" else call.name.split(".")
+        steps = ["signatures", call.name] if call.kind == "signature" else steps_of(call.name)
         number: int | None = ROOT
         for step in steps:
             number = None if number is None else self.tree.child(number, step)

@@ -12,6 +12,7 @@
    would refuse what the reference takes.
 6. What a SavedModel offers besides its signatures, a SavedModel must offer too, and it is compared
    likewise; unless it runs the graph of the same signature in both. A module has no place for it.
+   A call of a SavedModel must be one of the other, and return what it returns in the same form.
 7. A SavedModel that serves anything serves every signature of a module's variant without tags, and
    `default` also as `serving_default`. What it serves as `default` must be the module's, also where
    that is not known to be what it computes when it is called. A callable that takes what those of a
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge._parity.results import Status, StructureCheck
+from bridge._parity.structure_forms import what_differs
 from bridge._parity.structure_state import compare_state, match_variables
 from bridge._surfaces.further import kind_of
 from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
@@ -153,6 +155,7 @@ class _Comparison:
         inputs = self._compare_inputs(ours, theirs)
         outputs = self._compare_outputs(ours, theirs)
         self.pairs.append(Pair(ours, theirs, inputs, outputs))
+        self._compare_forms(self.pairs[-1])
         if self._reference.format == HUB_MODULE:
             for call in theirs.calls:
                 for form in self._absent_forms.pop(call.name, ()):
@@ -175,7 +178,11 @@ class _Comparison:
         formats = self._reference.format, self._candidate.format
         if formats != (HUB_MODULE, SAVED_MODEL) or (ours.variant, ours.signature) != _DEFAULT:
             return None
-        served = (c for c in self._candidate.further if c.calls[0].kind == "signature")
+        served = (
+            c
+            for c in self._candidate.further
+            if c.calls[0].kind == "signature" and c.same_as != _DEFAULT
+        )
         return next((c for c in served if c.calls[0].name == DEFAULT), None)
 
     # -- further callables ---------------------------------------------------------------------
@@ -191,7 +198,7 @@ class _Comparison:
             self._compare_callable(ours, other)
             seen |= {c.signature for c in same}
         for computation in self._candidate.further:
-            if computation.signature not in seen:
+            if computation.signature not in seen and computation.same_as is None:
                 self._add("callable", computation.signature, candidate="it alone has it")
 
     def _compare_callable(self, ours: Computation, theirs: Computation | None) -> None:
@@ -218,6 +225,23 @@ class _Comparison:
             inputs = self._compare_inputs(ours, theirs)
             outputs = self._compare_outputs(ours, theirs)
             self.pairs.append(Pair(ours, theirs, inputs, outputs))
+        inputs, outputs = (
+            _match_names(*ends)
+            for ends in ((ours.inputs, theirs.inputs), (ours.outputs, theirs.outputs))
+        )
+        self._compare_forms(Pair(ours, theirs, inputs, outputs))
+
+    def _compare_forms(self, pair: Pair) -> None:
+        """Compares how SavedModels are called: what works for one must work for the other."""
+        if HUB_MODULE in (self._reference.format, self._candidate.format):
+            return
+        theirs = (*pair.candidate.calls, *pair.candidate.forms)
+        for call in (*pair.reference.calls, *pair.reference.forms):
+            reason = what_differs(call, theirs, pair.inputs, pair.outputs)
+            if reason:
+                of = pair.reference
+                self._add("callable", call.label, _ways(of), _ways(pair.candidate), reason,
+                          of.variant, of.signature)  # fmt: skip
 
     # -- what is served ------------------------------------------------------------------------
 

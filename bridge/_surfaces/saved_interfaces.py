@@ -233,12 +233,14 @@ def computations_of(
     found: dict[tuple[Tags, str], list[Way]] = {}
     made_of: dict[tuple[Tags, str], object] = {}
     same_as: dict[tuple[Tags, str], tuple[Tags, str]] = {}
+    forms: dict[tuple[Tags, str], list[Way]] = {}
     for training in (False, True):
         for interface in interfaces:
             for name, offered in sorted(interface.ways[training].items()):
                 key = interface.variant(training), name
                 ways = _without_spares(offered, contents, library)
                 digests = _digests(ways, contents)
+                forms.setdefault(key, []).extend(offered)
                 if key in found:
                     # A subobject with `training=True`. What runs the same graph needs no run.
                     found[key] += ways if digests != made_of[key] else []
@@ -248,7 +250,7 @@ def computations_of(
                 if (first := next(same, None)) is not None:
                     same_as[key] = first
                 found[key], made_of[key] = list(ways), digests
-    result = [_computation(*key, ways, same_as.get(key)) for key, ways in found.items()]
+    result = [_computation(*key, ways, same_as.get(key), forms[key]) for key, ways in found.items()]
     return sorted(result, key=lambda c: (len(c.variant), sorted(c.variant), c.signature))
 
 
@@ -270,17 +272,23 @@ def _digests(ways: list[Way], contents: Contents) -> object:
 
 
 def _computation(
-    variant: Tags, name: str, ways: list[Way], same_as: tuple[Tags, str] | None
+    variant: Tags,
+    name: str,
+    ways: list[Way],
+    same_as: tuple[Tags, str] | None,
+    forms: list[Way],
 ) -> Computation:
     outputs: dict[str, Endpoint] = {}
     for way in ways:
         outputs = {**way.outputs, **outputs}
     calls = [way.call for way in ways]
+    others = [way.call for way in forms if way.call not in calls]
     if name == DEFAULT and len(outputs) == 1 and DEFAULT not in outputs:
         (only,) = outputs
         outputs[DEFAULT] = outputs[only]
-        calls = [
-            replace(call, outputs={**call.outputs, DEFAULT: call.outputs[only]}) for call in calls
-        ]
+        calls, others = (
+            [replace(c, outputs={**c.outputs, DEFAULT: c.outputs[only]}) for c in found]
+            for found in (calls, others)
+        )
     outputs = dict(sorted(outputs.items()))
-    return Computation(variant, name, ways[0].inputs, outputs, tuple(calls), same_as)
+    return Computation(variant, name, ways[0].inputs, outputs, tuple(calls), same_as, tuple(others))

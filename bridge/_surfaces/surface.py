@@ -29,13 +29,14 @@ class Call:
       kind: `module` (a variant's signature), `callable` (a Python call on the loaded object) or
         `signature` (a serving signature).
       name: the module's or the serving signature, or the callable's attribute path: `__call__`,
-        `named`, `bs16_train.__call__`.
+        `named`, `bs16_train.__call__`; a dot within a step has a backslash before it.
       tags: of the variant, for a module.
       args: positional arguments as a template: a leaf is `{"input": NAME}`, a constant is
         `{"value": X}`, structures are lists, `{"dict": {...}}`, `{"tuple": [...]}` and
         `{"named_tuple": NAME, "fields": [[FIELD, ...], ...]}`; a signature that takes the parts of
         a sparse or ragged tensor has leaves such as `{"input": "x|indices"}`.
       kwargs: keyword arguments, likewise.
+      implied: keyword arguments that are not given, for the callable has them by default.
       outputs: for each output of the signature, the path to it in what the call returns: keys and
         positions; empty for the returned tensor itself.
     """
@@ -45,6 +46,7 @@ class Call:
     tags: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    implied: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
     @property
@@ -70,6 +72,8 @@ class Computation:
       calls: the ways, the main one first.
       same_as: variant and signature of another computation of this model, of which this one is the
         same by its graph, so that a model without this one has lost nothing.
+      forms: further ways, which need not be run: they take the same in another form, and run the
+        graph of one of `calls`.
     """
 
     variant: Tags
@@ -78,6 +82,7 @@ class Computation:
     outputs: Mapping[str, Endpoint]
     calls: tuple[Call, ...]
     same_as: tuple[Tags, str] | None = None
+    forms: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)

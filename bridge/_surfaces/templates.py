@@ -30,10 +30,12 @@ class Arguments:
     Attributes:
       args: templates of the positional arguments.
       kwargs: templates of the keyword arguments.
+      implied: templates of those that are left out, for they have this value by default.
     """
 
     args: tuple[Template, ...]
     kwargs: Mapping[str, Template]
+    implied: Mapping[str, Template]
 
 
 def arguments_of(
@@ -75,14 +77,13 @@ def arguments_of(
     last = max((i for i, template in enumerate(given) if has_input(template)), default=-1)
     count = last + 1 if len(given) <= len(names) else len(given)
     kwargs = {**dict(zip(names[count:], given[count:], strict=False)), **kwargs}
-    return Arguments(
-        tuple(given[:count]),
-        {
-            name: template
-            for name, template in kwargs.items()
-            if name == TRAINING or not _is_default(name, template, defaults)
-        },
-    )
+    implied = {
+        name: template
+        for name, template in kwargs.items()
+        if name != TRAINING and _is_default(name, template, defaults)
+    }
+    needed = {name: template for name, template in kwargs.items() if name not in implied}
+    return Arguments(tuple(given[:count]), needed, implied)
 
 
 def paths_of(concrete: tf_pb.SavedConcreteFunction, trace: Trace, where: Where) -> dict[str, Path]:

@@ -170,7 +170,14 @@ class WayReader:
         )
         outputs = paths_of(self.concrete[trace.function], trace, self.tree.where)
         return Way(
-            Call("callable", path, args=given.args, kwargs=given.kwargs, outputs=outputs),
+            Call(
+                "callable",
+                path,
+                args=given.args,
+                kwargs=given.kwargs,
+                implied=given.implied,
+                outputs=outputs,
+            ),
             trace,
             training,
             _inputs(trace),

@@ -223,6 +223,14 @@ def test_complex_values_differ_by_the_length_of_their_difference():
     assert found.worst.reference == "(3+4j)"
 
 
+def test_complex_values_longer_than_a_double_can_say_have_a_limit():
+    a = np.array([complex(1.7e308, 1.7e308), 1])
+    assert measured(a, a).status is Status.PASS
+    found = measured(a, np.array([complex(1.7e308, 0.9e308), 1]))
+    assert found.status is Status.FAIL
+    assert found.limit == pytest.approx(np.finfo(np.float64).max * 1e-5)
+
+
 def test_a_zero_reference_allows_only_the_absolute_tolerance():
     a, b = np.zeros(3), np.array([0, 1e-7, 0])
     found = measured(a, b)

@@ -124,8 +124,10 @@ class Totals:
             wide = np.complex128 if x.dtype.kind == "c" else np.float64
             x, y = x.astype(wide), y.astype(wide)
             with np.errstate(over="ignore"):
+                # The magnitude of a complex number may be more than a double holds.
+                size = np.minimum(np.abs(x), np.finfo(np.float64).max)
                 distance = np.abs(x - y)
-            self._count(found, np.abs(x), distance, start, places)
+            self._count(found, size, distance, start, places)
             if double:
                 x, y = x / scale, y / scale
             found.add_products(x, y)

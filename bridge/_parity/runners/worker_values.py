@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -118,6 +119,11 @@ def read_values(
         arrays = {part: _read(data, entry, dtypes) for part, entry in parts.items()}
         values[name] = arrays.get(DENSE, arrays)
     return values
+
+
+def steps_of(path: str) -> list[str]:
+    """Returns the steps of the path to a callable; a dot in a step has a backslash before it."""
+    return [step.replace("\\.", ".") for step in re.split(r"(?<!\\)\.", path)]
 
 
 def length(header: Mapping[str, Mapping[str, Any]]) -> int:
