@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge._surfaces.surface import Call
+from bridge.dtypes import dtype_name
 from bridge.saved_model.names import TRAINING
 
 Path = tuple[str | int, ...]
@@ -88,6 +89,8 @@ def _show(template: Any) -> str:
     if "named_tuple" in template:
         items = (f"{name}={_show(value)}" for name, value in template["fields"])
         return f"{template['named_tuple']}({', '.join(items)})"
+    if "dtype" in template:
+        return dtype_name(template["dtype"])
     return repr(template["value"])
 
 

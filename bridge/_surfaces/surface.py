@@ -32,9 +32,10 @@ class Call:
         `named`, `bs16_train.__call__`; a dot within a step has a backslash before it.
       tags: of the variant, for a module.
       args: positional arguments as a template: a leaf is `{"input": NAME}`, a constant is
-        `{"value": X}`, structures are lists, `{"dict": {...}}`, `{"tuple": [...]}` and
-        `{"named_tuple": NAME, "fields": [[FIELD, ...], ...]}`; a signature that takes the parts of
-        a sparse or ragged tensor has leaves such as `{"input": "x|indices"}`.
+        `{"value": X}` or `{"dtype": NUMBER}`, structures are lists, `{"dict": {...}}`,
+        `{"tuple": [...]}` and `{"named_tuple": NAME, "fields": [[FIELD, ...], ...]}`; a signature
+        that takes the parts of a sparse or ragged tensor has leaves such as
+        `{"input": "x|indices"}`.
       kwargs: keyword arguments, likewise.
       implied: keyword arguments that are not given, for the callable has them by default.
       outputs: for each output of the signature, the path to it in what the call returns: keys and

@@ -137,6 +137,8 @@ def _template(
             return {"named_tuple": value.named_tuple_value.name, "fields": built}
         if kind in _PYTHON:
             return {"value": getattr(value, kind)}
+        if kind == "tensor_dtype_value":
+            return {"dtype": value.tensor_dtype_value}
         if kind == "none_value" or (kind is None and not value.ByteSize()):
             return {"value": None}
         raise UnsupportedError(

@@ -32,6 +32,9 @@ def report_error(error: Exception) -> int:
         command = context.command_path if context is not None else "hubbridge"
         _print(message[:1].lower() + message[1:], f"see `{command} --help`")
         return USAGE
+    if isinstance(error, MemoryError):
+        _print("there is not enough memory", "parity needs less with a smaller --batch-size")
+        return INTERNAL
     _print(
         f"internal error: {type(error).__name__}: {error}",
         f"this is a bug in hubbridge; please report it with what {TRACEBACK}=1 prints",

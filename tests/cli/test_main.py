@@ -90,6 +90,15 @@ def test_a_bug_is_called_one(
     assert "HUBBRIDGE_TRACEBACK=1" in hint
 
 
+def test_no_memory_is_no_bug(
+    failing: Callable[[BaseException], list[str]], capsys: Capture
+) -> None:
+    assert main(failing(MemoryError())) == 5
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: there is not enough memory"
+    assert "--batch-size" in hint
+
+
 def test_the_traceback_is_printed_on_demand(
     failing: Callable[[BaseException], list[str]],
     capsys: Capture,

@@ -34,6 +34,8 @@ def _traced(function: Callable[..., Any], *specs: Any, **more: Any) -> Any:
 
 def forms() -> dict[str, Callable[[], Any]]:
     """Makes functions, most of which compute x + y or 2 * x, each called in its own form."""
+    import tensorflow as tf
+
     x, y = _spec("x"), _spec("y")
     return {
         "plain": lambda: _traced(lambda x: 2 * x, x),
@@ -41,6 +43,8 @@ def forms() -> dict[str, Callable[[], Any]]:
         "scale": lambda: _traced(lambda x, scale=2.0: scale * x, x),
         "scale needed": lambda: _traced(lambda x, scale: scale * x, x, scale=2.0),
         "scale of three": lambda: _traced(lambda x, scale=3.0: scale * x, x, scale=2.0),
+        "float64": lambda: _traced(lambda x, to=tf.float64: tf.cast(2 * x, tf.int32), x),
+        "float16": lambda: _traced(lambda x, to=tf.float16: tf.cast(2 * x, tf.int32), x),
         "a tuple of one": lambda: _traced(lambda x: (2 * x,), x),
         "a list": lambda: _traced(lambda x: [2 * x, x], x),
         "a dict": lambda: _traced(lambda x: {"output_0": 2 * x, "output_1": x}, x),
@@ -90,6 +94,7 @@ def reasons(reference: Any, candidate: Any) -> list[str]:
         ("x, y", "dict of both", "in the candidate score({'x': x, 'y': y})"),
         ("scale", "scale of three", "it is called score(x), in the candidate score(x, scale=2.0)"),
         ("scale", "scale needed", "it is called score(x), in the candidate score(x, scale=2.0)"),
+        ("float64", "float16", "score(x, to=float64), in the candidate score(x, to=float16)"),
         ("scale", "plain", "the candidate has no such callable"),
         ("plain", "a tuple of one", "is result of score(x), in the candidate result[0]"),
         ("a list", "a dict", "is result[0] of score(x), in the candidate result['output_0']"),

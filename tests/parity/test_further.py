@@ -137,8 +137,12 @@ def test_a_function_is_compared_by_each_name_that_it_has(tmp_path: Path) -> None
 
 
 def test_functions_go_by_any_key_of_a_dictionary(tmp_path: Path) -> None:
+    import tensorflow as tf
+
     def make(model: Any, is_other: bool) -> None:
         model.__call__ = times(model, 2.0)
+        model.cast = tf.function(lambda x, to=tf.float64: tf.cast(x, to))
+        model.cast.get_concrete_function(tf.TensorSpec([None, 3], name="x"))
         factors = {"de-DE": 4.0 if is_other else 3.0, "v1.5": 6.0 if is_other else 5.0, "en": 7.0}
         model.heads = {key: times(model, factor) for key, factor in factors.items()}
 
