@@ -34,6 +34,9 @@ SMALL_GRADIENT = 1e-2
 NOISE_FACTOR = 10
 """How many times as far off as the reference is from itself what noise explains may be."""
 
+ALL = "all"
+"""Stands for a name where an entry of training is about all gradients, losses or variables."""
+
 RULE = (
     "an output passes when NaN and Inf stand in the same places on both sides and, elsewhere, "
     "max|a-b| ≤ atol + rtol · max|a|, a being the reference; integers, booleans and strings must "
@@ -178,23 +181,25 @@ def tolerance_for(
 
 
 def training_tolerance(
-    options: ParityOptions, kind: str, *, across: bool, largest: float = 0.0
+    options: ParityOptions, kind: str, *, across: bool, largest: float = 0.0, drift: float = 0.0
 ) -> Tolerance:
     """Returns the tolerance of a gradient, a regularization loss or a trained variable.
 
     Gradients add up the rounding of the way there and back, so they may be ten times as far off as
     outputs. One that should be zero, such as by a bias before batch norm, is nothing but rounding:
-    so none is compared more closely than relative to a hundredth of the model's largest.
+    so none is compared more closely than relative to a hundredth of the model's largest. A variable
+    that was zero is nothing but what gradients made it, and may be as far off as they may.
 
     Args:
       options: of the run.
       kind: `gradient`, `regularization_loss` or `variable`.
       across: whether the two sides ran on different devices or releases.
       largest: the largest value of all gradients of the reference.
+      drift: how far apart gradients within their tolerance may have moved a variable.
     """
     tolerance = _run_tolerance(options, across)
     if kind != "gradient":
-        return tolerance
+        return Tolerance(tolerance.rtol, tolerance.atol + drift)
     rtol = GRADIENT_FACTOR * tolerance.rtol
     return Tolerance(rtol, tolerance.atol + rtol * SMALL_GRADIENT * largest)
 
@@ -315,11 +320,21 @@ def _never_compared(comparisons: Iterable[Comparison]) -> Comparison | None:
 
 def describe_check(check: StructureCheck) -> str:
     """Names a structure check: `output 'default' of signature 'default', variant {}`."""
+    if check.check == "variant":
+        return f"variant {check.name}"
+    what = {
+        "image_size": "the image size",
+        "regularization_loss": "the number of regularization losses",
+        "trainable": f"the trainable flag of variable {check.name!r}",
+        "update_op": f"the update of variable {check.name!r}",
+    }.get(check.check, f"{check.check.replace('_', ' ')} {check.name!r}")
     place = [
-        f"signature {check.signature!r}" if check.signature is not None else "",
+        # A signature is not in itself.
+        f"signature {check.signature!r}"
+        if check.signature is not None and check.check != "signature"
+        else "",
         f"variant {check.variant}" if check.variant is not None else "",
     ]
-    what = f"{check.check.replace('_', ' ')} {check.name!r}" if check.name else check.check
     inside = ", ".join(part for part in place if part)
     return f"{what} of {inside}" if inside else what
 
@@ -327,10 +342,17 @@ def describe_check(check: StructureCheck) -> str:
 def describe_row(row: Comparison) -> str:
     """Names a comparison: `output 'default' of signature 'default', variant {}, on cpu`."""
     devices = " against ".join(dict.fromkeys((row.reference_device, row.device)))
-    return (
-        f"{row.kind.replace('_', ' ')} {row.output!r} of signature {row.signature!r}, "
-        f"variant {row.variant}, on {devices}"
-    )
+    return f"{describe_compared(row)}, on {devices}"
+
+
+def describe_compared(row: Comparison) -> str:
+    """Names what was compared: `output 'default' of signature 'default', variant {}`."""
+    kind = row.kind.replace("_", " ")
+    if row.output == ALL and row.kind != "output":
+        what = f"the {kind}{'es' if kind.endswith('s') else 's'}"
+    else:
+        what = f"{kind} {row.output!r}"
+    return f"{what} of signature {row.signature!r}, variant {row.variant}"
 
 
 def _headroom(row: Comparison) -> float:

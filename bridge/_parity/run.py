@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from bridge._parity.results import Comparison, ParityReport, Side, Status
 from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
 from bridge._parity.runners.tf1 import find_tf1_python, idle
 from bridge._parity.structure import compare_structure
-from bridge._parity.training import TrainedPair, TrainingComparer, training_call
+from bridge._parity.training import TrainedPair, TrainingComparer, to_train, training_call
 from bridge._surfaces.read import read_surface
 from bridge._surfaces.surface import Pair, Surface
 from bridge.errors import MissingExtraError
@@ -146,7 +146,7 @@ class _Run:
         pinned, all others in the models as they are.
         """
         ops = [random_ops(surface.path) for surface in self.surfaces]
-        self._trained = _to_train(pairs) if self.options.train else []
+        self._trained = to_train(pairs, *self.surfaces) if self.options.train else []
         self._with_losses = self._one_of_each_loss(pairs)
         plain = [pair for pair in pairs if not _draws(pair, ops)]
         drawing = [pair for pair in pairs if _draws(pair, ops)]
@@ -278,7 +278,8 @@ class _Run:
                 self.surfaces, (pair.reference, pair.candidate), strict=True
             )
         ]
-        trained = TrainedPair(pair, calls[0], calls[1], self.names, self._excused(pair))
+        excused, has_losses = self._excused(pair), self._with_counted_losses(pair)
+        trained = TrainedPair(pair, calls[0], calls[1], self.names, excused, has_losses)
         comparer = TrainingComparer(trained, lanes, crew, self.options)
         if reason:
             self.report.training += comparer.listed(reason)
@@ -292,6 +293,11 @@ class _Run:
     def _compare_losses(self, pair: Pair, lanes: Plan, crew: Crew) -> None:
         trained = TrainedPair(pair, pair.reference.calls[0], pair.candidate.calls[0], {}, {})
         self.report.training += TrainingComparer(trained, lanes, crew, self.options).losses()
+
+    def _with_counted_losses(self, pair: Pair) -> bool:
+        """Whether the structure says how many regularization losses the variant should have."""
+        counted = {c.variant for c in self.report.structure if c.check == "regularization_loss"}
+        return format_tags(pair.reference.variant) in counted
 
     def _excused(self, pair: Pair) -> dict[str, str]:
         """Why variables can't be compared after training."""
@@ -379,14 +385,3 @@ def _unpinned(pair: Pair, left: Sequence[RandomOps]) -> _Unpinned:
         if ops:
             outputs[name] = f"nothing pins {ops[0]}"
     return _Unpinned(outputs, f"nothing pins {found[0]}")
-
-
-def _to_train(pairs: Iterable[Pair]) -> list[Pair]:
-    """The signatures to train: one of each variant, and of inference only where nothing trains."""
-    chosen: dict[frozenset[str], Pair] = {}
-    for pair in pairs:
-        tags = pair.reference.variant
-        if tags not in chosen or pair.reference.signature == "default":
-            chosen[tags] = pair
-    training = [pair for tags, pair in chosen.items() if "train" in tags]
-    return training or list(chosen.values())

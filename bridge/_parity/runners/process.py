@@ -85,6 +85,11 @@ class RunnerProcess:
 
     # -- what a Runner does -----------------------------------------------------------------------
 
+    @property
+    def name(self) -> str:
+        """What it calls itself, such as `TF 1.15.5 hub.Module`; empty until it has said it."""
+        return f"TF {self._facts['tensorflow']} {_way(self._lane)}" if self._facts else ""
+
     def runtime(self) -> Runtime:
         """Says what it is; starts the process and loads the model if that was not done.
 
@@ -106,7 +111,7 @@ class RunnerProcess:
                 places = sorted(self._placed.items())
                 settings["ran_on"] = ", ".join(f"{name} ({count})" for name, count in places)
             return Runtime(
-                name=f"TF {facts['tensorflow']} {_way(lane)}",
+                name=self.name,
                 side=lane.side,
                 device=lane.device,
                 tensorflow=facts["tensorflow"],
@@ -152,14 +157,15 @@ class RunnerProcess:
 
         The loss is the sum over the outputs of mean(output · projection), where the projection is
         `cos(0.37 · k + 1)` for the k-th value of the output in row-major order; of a sparse or
-        ragged output, those are the values that are stored. Outputs that are no floats don't count.
-        Each term is computed in float32, or in float64 if that is the output's dtype.
+        ragged output, those are the values that are stored. A complex output counts as an array of
+        pairs, its real and its imaginary part; outputs that are neither don't count. Each term is
+        computed in float32, or in float64 if the output, or its parts, are of that dtype.
 
         In a step, forward pass, gradients and update ops read the variables as they are before it;
         the update ops write; then each trainable variable that has a gradient becomes
-        `variable - rate · gradient`, computed in float64 and rounded to its dtype once. A session
-        runs the forward pass again for the update ops, so ops that draw anew each time can't be
-        compared.
+        `variable - rate · gradient`, computed in float64 or complex128 and rounded to its dtype
+        once. A session runs the forward pass again for the update ops, so ops that draw anew each
+        time can't be compared.
         """
         with self._lock:
             doing = f"training {_named(call)}"

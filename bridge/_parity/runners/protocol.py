@@ -105,8 +105,9 @@ class Runner(Protocol):
         """Takes gradients and some steps of gradient descent, on fresh variables.
 
         The loss is the sum over the outputs of mean(output · projection), where the projection is
-        `cos(0.37 · k + 1)` for the k-th value of the output in row-major order. A step runs forward
-        pass and update ops, then subtracts `rate` · gradient.
+        `cos(0.37 · k + 1)` for the k-th value of the output in row-major order; a complex output
+        is an array of pairs there, its real and its imaginary part. A step runs forward pass and
+        update ops, then subtracts `rate` · gradient.
 
         Args:
           call: what to differentiate.

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from worker_session import DENSE, SPARSE_PARTS, components
 from worker_setup import Setup, short_device
-from worker_training import descended, projection, working_dtype
+from worker_training import (
+    descended,
+    is_differentiable,
+    projection,
+    real_parts,
+    working_dtype,
+)
+from worker_values import steps_of
 
 
 class SavedModel:
@@ -84,7 +91,7 @@ class SavedModel:
 
     def losses(self, call: Mapping[str, Any]) -> list[float]:
         """Returns the regularization losses of the object that a call is made on."""
-        path = call["name"].split(".") if call["kind"] == "callable" else [call["name"]]
+        path = steps_of(call["name"]) if call["kind"] == "callable" else [call["name"]]
         owner = self._target(path[:-1])
         with self._tf.device(self._device):
             return [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
@@ -96,7 +103,7 @@ class SavedModel:
         if call["kind"] == "signature":
             target = self._root.signatures[call["name"]]
         else:
-            target = self._target(call["name"].split("."))
+            target = self._target(steps_of(call["name"]))
         returned = target(*args, **kwargs)
         return {name: _follow(returned, path) for name, path in call["outputs"].items()}
 
@@ -113,14 +120,15 @@ class SavedModel:
 
     def _gradients(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
         tf = self._tf
-        trainable = {n: v for n, v in self._trainable().items() if v.dtype.is_floating}
+        trainable = {n: v for n, v in self._trainable().items() if is_differentiable(v.dtype)}
         with tf.GradientTape() as tape:
             outputs = self._call(call, tensors)
             terms = []
             for name in sorted(outputs):
                 parts = components(tf, outputs[name])
-                for output in (parts[key] for key in (DENSE, "values") if key in parts):
-                    if output.dtype.is_floating:
+                for part in (parts[key] for key in (DENSE, "values") if key in parts):
+                    output = real_parts(tf, part)
+                    if output is not None:
                         dtype = working_dtype(output.dtype.name)
                         weights = projection(output.shape, dtype)
                         term = tf.reduce_sum(tf.cast(output, dtype) * weights)
@@ -204,6 +212,10 @@ def _fill(template: Any, tensors: Mapping[str, Any]) -> Any:
         names = [name for name, _ in template["fields"]]
         kind = collections.namedtuple(template["named_tuple"], names)  # type: ignore[misc]
         return kind(*(_fill(item, tensors) for _, item in template["fields"]))
+    if "dtype" in template:
+        import tensorflow as tf
+
+        return tf.as_dtype(template["dtype"])
     return template["value"]
 
 

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 from worker_setup import Setup, short_device
-from worker_training import descended, projection, working_dtype
+from worker_training import (
+    descended,
+    is_differentiable,
+    projection,
+    real_parts,
+    working_dtype,
+)
 
 DENSE = ""
 SPARSE_PARTS = ("indices", "values", "dense_shape")
@@ -58,31 +64,31 @@ class Backward:
     """The gradients of the projected outputs.
 
     Attributes:
-      outputs: the plain float tensors that are projected.
+      outputs: the float tensors that are projected.
       weights: what they are multiplied with, to be fed.
       gradients: by name of the trainable variable.
     """
 
     def __init__(self, setup: Setup, application: Application, trainable: Mapping[str, Any]):
         tf, v1 = setup.tf, setup.v1
-        self.outputs = [
-            application.outputs[name][part]
+        found = (
+            real_parts(tf, application.outputs[name][part])
             for name in sorted(application.outputs)
             for part in (DENSE, "values")
             if part in application.outputs[name]
-            and application.outputs[name][part].dtype.is_floating
-        ]
+        )
+        self.outputs = [output for output in found if output is not None]
         self.weights, terms = [], []
         for output in self.outputs:
             dtype = working_dtype(output.dtype.base_dtype.name)
             self.weights.append(v1.placeholder(dtype, None))
             term = tf.reduce_sum(tf.cast(output, dtype) * self.weights[-1])
             terms.append(tf.cast(term, tf.float64))
-        sources = {n: v for n, v in trainable.items() if v.dtype.base_dtype.is_floating}
-        found = tf.gradients(tf.add_n(terms), list(sources.values())) if terms and sources else []
+        sources = {n: v for n, v in trainable.items() if is_differentiable(v.dtype)}
+        taken = tf.gradients(tf.add_n(terms), list(sources.values())) if terms and sources else []
         self.gradients = {
             name: tf.convert_to_tensor(gradient)
-            for name, gradient in zip(sources, found)
+            for name, gradient in zip(sources, taken)
             if gradient is not None
         }
 

@@ -8,6 +8,22 @@ from typing import Any
 import numpy as np
 
 
+def real_parts(tf: Any, output: Any) -> Any:
+    """Returns what is projected of an output, a float tensor; None where it has no gradient.
+
+    A complex output is an array of pairs, its real and its imaginary part.
+    """
+    dtype = output.dtype.base_dtype
+    if dtype.is_complex:
+        return tf.stack([tf.math.real(output), tf.math.imag(output)], axis=-1)
+    return output if dtype.is_floating else None
+
+
+def is_differentiable(dtype: Any) -> bool:
+    """Returns whether gradients by variables of a dtype are taken."""
+    return bool(dtype.base_dtype.is_floating or dtype.base_dtype.is_complex)
+
+
 def projection(shape: Any, dtype: str) -> Any:
     """Returns what an output is multiplied with, so that the sum is mean(output · projection).
 
@@ -29,6 +45,10 @@ def working_dtype(name: str) -> str:
 
 def descend(value: Any, gradient: Any, rate: float) -> Any:
     """Returns value - rate · gradient, rounded once."""
+    if value.dtype.kind == "c":
+        # Its gradient points where the loss grows, as that of a pair of floats does.
+        moved = value.astype(np.complex128) - rate * gradient.astype(np.complex128)
+        return moved.astype(value.dtype)
     # bfloat16 knows the way to and from float32 only, in the numpy of TensorFlow 1.15.
     wide = np.float64 if value.dtype == np.float64 else np.float32
     moved = value.astype(wide).astype(np.float64)
