@@ -164,7 +164,7 @@ def parity(
 
     Args:
       reference: a TF1 Hub module or a SavedModel: directory, .tar.gz, .zip or URL.
-      candidate: what is compared with it, either of both too.
+      candidate: what is compared with it: a module or a SavedModel too.
       device: `cpu`, `gpu`, or `all`: each of both, and one against the other.
       require_gpu: fail where there is no GPU; without it what needs one is skipped.
       tf1_python: a Python with TensorFlow 1.x and tensorflow-hub, whose `hub.Module` runs modules
@@ -173,7 +173,7 @@ def parity(
       inputs: an .npz file of inputs, by name, to feed instead of generated ones.
       samples: how many generated inputs of each kind each signature gets.
       batch_size: how many of them, and of the photos, are fed at once; batches of one come too.
-      seed: of everything random.
+      seed: the seed of the inputs and of random ops.
       rtol: allowed difference relative to the largest value of the reference's output; by default
         1e-5 on one device and in one TensorFlow, and 1e-4 across.
       atol: allowed difference on top of that; 0 by default.

@@ -22,7 +22,7 @@ def assert_parity(
 
     Args:
       reference: a TF1 Hub module or a SavedModel.
-      candidate: what is compared with it, either of both too.
+      candidate: what is compared with it: a module or a SavedModel too.
       **options: those of `bridge.parity`.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -122,8 +123,13 @@ def verify_conversion(
         not_compared=sum(row.difference is None for row in found.comparisons),
         seconds=found.seconds["total"],
     )
-    if found.verdict is not Verdict.PASS:
-        kept = _keep(found, destination)
+    if found.verdict is Verdict.PASS:
+        # What an earlier conversion to the same DEST left here is true no more.
+        for path in _beside(destination):
+            with contextlib.suppress(OSError):  # such as a directory, which is somebody else's
+                path.unlink(missing_ok=True)
+    else:
+        kept = _keep(found, report.direction, destination)
         then = "all the same"
         if found.verdict is Verdict.INCONCLUSIVE:
             then = "for `hubbridge parity SOURCE DEST --inputs FILE.npz`, with inputs it takes"
@@ -207,16 +213,26 @@ def _updated_by_notes(report: Report, source: Path) -> dict[tuple[str, str], str
     return {key: reason for key, reason in result.items() if key not in kept}
 
 
-def _keep(found: ParityReport, destination: Path) -> Path:
+def _beside(destination: Path) -> tuple[Path, Path]:
+    """Where the report of a conversion that is not verified lies, as a page and as JSON."""
+    page, data = (
+        destination.with_name(f"{destination.name}.parity.{kind}") for kind in ("html", "json")
+    )
+    return page, data
+
+
+def _keep(found: ParityReport, direction: str, destination: Path) -> Path:
     """Writes the report beside DEST; returns the file to open."""
     text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    path = destination.with_name(f"{destination.name}.parity.json")
+    page, path = _beside(destination)
     path.write_text(text + "\n", encoding="utf-8")
     from bridge._parity.html import render
+    from bridge._parity.text import conversion_line
 
-    page = destination.with_name(f"{destination.name}.parity.html")
+    convert = conversion_line(direction, found.reference.path, found.candidate.path)
+    before = f"# nothing was written to DEST; add the options that the conversion had\n{convert}\n"
     try:
-        page.write_text(render(found), encoding="utf-8")
+        page.write_text(render(found, before=before), encoding="utf-8")
     except MissingExtraError:  # the verdict must not be lost with the page
         page.unlink(missing_ok=True)
         return path

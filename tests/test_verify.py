@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,12 +61,37 @@ def test_what_is_not_the_same_does_not_appear(
     found = json.loads((tmp_path / "rnn.parity.json").read_text())
     assert found["verdict"] == "fail"
     assert found["candidate"]["path"] == str(dest)
+    page = html.unescape((tmp_path / "rnn.parity.html").read_text(encoding="utf-8"))
+    lines = re.findall(r'<pre id="command">(.*?)</pre>', page, re.DOTALL)[0].splitlines()
     monkeypatch.undo()
     bridge.to_saved_model(module_dir("rnn"), dest)
+    # Nobody has looked at this one.
+    assert len(list(tmp_path.iterdir())) == 3
+    shutil.rmtree(dest)
+    assert lines[0].startswith("#")
+    convert, again = (shlex.split(line) for line in lines[1:])
+    assert main([*convert[1:], "--quiet"]) == 0
+    assert again[:2] == ["hubbridge", "parity"]
+    assert again[-1] == str(dest)
     spoil(monkeypatch, HubModuleWriter, "")
     with pytest.raises(bridge.VerificationError, match="not verified"):
         bridge.to_hub_module(dest, tmp_path / "module", verify=True)
     assert not (tmp_path / "module").exists()
+
+
+def test_a_failure_that_was_mended_leaves_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("x.parity.html", "x.parity.json", "x.parity.txt", "y.parity.html")
+    for name in names:
+        (tmp_path / name).write_text("fail")
+    monkeypatch.setattr("bridge._parity.run.parity", lambda *_, **__: reports.passing())
+    report = Report("s", "d", "to-saved-model")
+    verify.verify_conversion(tmp_path, tmp_path, tmp_path / "x", report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.parity.txt", "y.parity.html"]
+    (tmp_path / "x.parity.html").mkdir()
+    verify.verify_conversion(tmp_path, tmp_path, tmp_path / "x", report)
+    assert (tmp_path / "x.parity.html").is_dir()
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, writer: Any, suffix: str) -> None:

@@ -70,8 +70,9 @@ class Crew:
 
     def name(self, lane: Lane) -> str:
         """The name by which comparisons speak of what runs a lane."""
-        runtime = self.described(lane)
-        return runtime.name if runtime else f"TensorFlow of {lane.python}"
+        self._hello[lane].result()
+        # What has no GPU, or can't load the model, may have said before what it is.
+        return self._runners[lane].name or f"TensorFlow of {lane.python}"
 
     def without_gpu(self) -> set[Lane]:
         """The lanes that need a GPU and have none."""
@@ -125,7 +126,8 @@ class Crew:
         try:
             return work()
         except RunnerError as error:
-            return error
+            # The frames that it came through hold the outputs of other lanes.
+            return error.with_traceback(None)
         finally:
             spent = time.monotonic() - start
             self.seconds[lane.side] = self.seconds.get(lane.side, 0.0) + spent

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
 from bridge._parity.results import Comparison, ParityReport, Status, StructureCheck, Verdict
 from bridge._parity.rule import describe_check, describe_row
+from bridge._parity.text import misplaced
 
 # What XML 1.0 has no form for, not even an escaped one (its production 2, Char).
 _NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -16,10 +18,10 @@ _NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 def junit(report: ParityReport) -> str:
     """Returns the report as JUnit XML.
 
-    There is a test suite for structure, outputs and training, as far as there is something of it,
-    with a test case for each check; what was skipped or is not comparable counts as skipped. The
-    suite `verdict` has one test case that says what the run came to, so that a run which compared
-    nothing does not look like a success.
+    There are test suites for structure, outputs and training; one without checks is left out. Each
+    check is a test case; what was skipped or is not comparable counts as skipped. The suite
+    `verdict` has one test case that says what the run came to, so that a run which compared nothing
+    does not look like a success.
     """
     root = ElementTree.Element("testsuites", name="hubbridge parity")
     _suite(root, "structure", (_check_case(check) for check in report.structure))
@@ -58,7 +60,12 @@ def _row_case(row: Comparison) -> ElementTree.Element:
     lines = [f"allowed: {row.limit:.6g} (rtol {row.tolerance[0]:g}, atol {row.tolerance[1]:g})"]
     if (found := row.difference) is not None:
         lines.append(f"max|a-b|: {found.max_abs:.6g}, largest |a|: {found.largest:.6g}")
-        lines.append(f"would have passed with rtol {found.needed_rtol:.6g}")
+        if counts := misplaced(row):
+            lines.append(f"from the reference to the candidate: {', '.join(counts)}")
+        if math.isfinite(found.needed_rtol):
+            lines.append(f"would have passed with rtol {found.needed_rtol:.6g}")
+        else:
+            lines.append("would have passed with no rtol")
         if (worst := found.worst) is not None:
             lines.append(
                 f"worst at {list(worst.index)} of batch {worst.batch} of {worst.inputs}: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 
 from bridge._parity.options import ParityOptions, as_json
 from bridge._parity.results import Comparison, ParityReport
@@ -35,10 +36,20 @@ def lane(row: Comparison) -> str:
 
 def called(row: Comparison) -> str:
     """Says how a signature was called; empty where its name says that."""
-    reference, candidate = row.through
-    if candidate in ("", row.signature):
-        return ""
-    return candidate if reference in ("", row.signature) else f"{reference} → {candidate}"
+    return " → ".join(dict.fromkeys(way for way in row.through if way not in ("", row.signature)))
+
+
+def misplaced(row: Comparison) -> list[str]:
+    """Says how many NaN and Inf became how many: `NaN 0 → 16`; nothing where they are as many."""
+    if row.difference is None:
+        return []
+    counts = (("NaN", row.difference.nan), ("Inf", row.difference.inf))
+    return [f"{name} {a:,} → {b:,}" for name, (a, b) in counts if a != b]
+
+
+def conversion_line(direction: str, source: str, destination: str) -> str:
+    """Returns the command that makes a conversion which does not pass its verification."""
+    return _command(["hubbridge", direction, "--no-verify"], source, destination)
 
 
 def command_line(report: ParityReport) -> str:
@@ -54,8 +65,11 @@ def command_line(report: ParityReport) -> str:
             words.append(_option(name))
         elif value != default:
             words += [_option(name), str(value)]
+    return _command(words, report.reference.path, report.candidate.path)
+
+
+def _command(words: Sequence[str], *paths: str) -> str:
     # A path that starts like an option is one all the same.
-    paths = [report.reference.path, report.candidate.path]
     return shlex.join([*words, *(["--"] if any(p.startswith("-") for p in paths) else []), *paths])
 
 

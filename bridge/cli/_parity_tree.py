@@ -17,8 +17,8 @@ from bridge._parity.results import (
     StructureCheck,
     Verdict,
 )
-from bridge._parity.rule import describe_check
-from bridge._parity.text import called, factor, lane, number
+from bridge._parity.rule import ALL, describe_check
+from bridge._parity.text import called, factor, lane, misplaced, number
 from bridge.cli._summary import count, plural
 from bridge.cli._terminal import Style, plain
 from bridge.cli._tree import Mark, Node, glue, render, wrap
@@ -97,10 +97,13 @@ def _add_structure(tree: Node, checks: Sequence[StructureCheck]) -> None:
 
 
 def _counted(check: str, group: Sequence[StructureCheck]) -> str:
-    if all(one.name == "count" for one in group):
-        # What was checked is how many there are.
-        return f"the number of {plural(_what(check))}"
-    return count(len(group), "trainable flag" if check == "trainable" else _what(check))
+    said = {
+        "image_size": "the image size",
+        "regularization_loss": "the number of regularization losses",
+        "trainable": "which variables are trainable",
+        "update_op": "which variables update ops change",
+    }
+    return said.get(check) or count(len(group), _what(check))
 
 
 def _what(check: str) -> str:
@@ -140,7 +143,8 @@ def _signature(row: Comparison) -> tuple[str, ...]:
 def _signature_text(row: Comparison) -> str:
     text = f"signature {row.signature} of variant {row.variant}"
     how = called(row)
-    return f"{text}, called as {glue(how)}" if how else text
+    # It may be longer than a line, so it may be broken.
+    return f"{text}, called as {how}" if how else text
 
 
 def _add_others(node: Node, groups: Sequence[Sequence[Comparison]]) -> None:
@@ -194,23 +198,36 @@ def _headroom(row: Comparison) -> float:
 
 
 def _row(row: Comparison) -> str:
-    return row.output if row.kind == "output" else f"{_what(row.kind)} {row.output}"
+    if row.kind == "output":
+        return row.output
+    if row.output == ALL:
+        return plural(_what(row.kind))
+    return f"{_what(row.kind)} {row.output}"
 
 
 def _figures(row: Comparison) -> str:
-    """Returns `: max_abs 3.1e-7, headroom 320×, noise 0`, as far as there are any."""
+    """Returns `: max_abs 3.1e-7, headroom 320×, noise 0`, as far as there are any.
+
+    What failed has those that break the rule: `: NaN 0 → 16`, or none where none does.
+    """
     figures = []
-    if row.difference is not None:
-        if row.status is Status.PASS and row.difference.max_abs == 0:
-            figures.append("equal")
-        else:
-            figures.append(f"max_abs {number(row.difference.max_abs)}")
-            if row.status is Status.PASS:
-                figures.append(f"headroom {factor(row.difference.headroom)}")
-            else:
-                figures.append(f"limit {number(row.limit)}")
+    if row.status is Status.FAIL:
+        figures += misplaced(row)
+        if row.difference is None or not row.difference.max_abs > row.limit:
+            return _listed(figures)
+        figures.append(f"max_abs {number(row.difference.max_abs)}")
+        figures.append(f"limit {number(row.limit)}")
+    elif row.difference is not None and row.difference.max_abs == 0:
+        figures.append("equal")
+    elif row.difference is not None:
+        figures.append(f"max_abs {number(row.difference.max_abs)}")
+        figures.append(f"headroom {factor(row.difference.headroom)}")
     if row.noise is not None:
         figures.append(f"noise {number(row.noise)}")
+    return _listed(figures)
+
+
+def _listed(figures: Sequence[str]) -> str:
     return f": {', '.join(map(glue, figures))}" if figures else ""
 
 
@@ -229,7 +246,11 @@ def _add_bisections(tree: Node, bisections: Sequence[Bisection]) -> None:
         child = node.add(f"{place}: {one.node} ({one.op})", mark=Mark.FAIL)
         child.add(
             f"its output differs by {number(one.difference)}, {number(one.limit)} is allowed"
-            + (", and so it does alone" if one.confirmed else "; not confirmed on the node alone")
+            + (
+                "; it differs on its own too, fed what the reference feeds it"
+                if one.confirmed
+                else "; not confirmed on the node alone"
+            )
         )
         if one.reason:
             child.add(one.reason)

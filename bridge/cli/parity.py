@@ -43,7 +43,7 @@ def parity(
         typer.Argument(
             metavar="CANDIDATE",
             show_default=False,
-            help="What is compared with it, either of both too.",
+            help="What is compared with it: a module or a SavedModel too.",
         ),
     ],
     device: Annotated[
@@ -74,11 +74,15 @@ def parity(
             help="Inputs by name, to feed instead of generated ones.",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(metavar="N", help="Generated inputs of each kind.")] = 8,
+    samples: Annotated[
+        int, typer.Option(metavar="N", help="Inputs that the larger generated sets have.")
+    ] = 8,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Inputs to feed at once; one alone is fed too.")
+        int, typer.Option(metavar="N", help="Inputs to feed at once, at most.")
     ] = 4,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the inputs and of random ops.")
+    ] = 0,
     rtol: Annotated[
         float | None,
         typer.Option(
@@ -192,7 +196,9 @@ def _hints(found: ParityReport, report: str | None, *, bisect: bool) -> list[str
     from bridge._parity.results import Status
 
     hints = []
-    if any(row.status is Status.FAIL for row in found.comparisons) and not bisect:
+    # A crash, a timeout or a lack is no difference between values.
+    differ = (row.status is Status.FAIL and row.difference for row in found.comparisons)
+    if any(differ) and not bisect:
         hints.append("--bisect looks for the first node that differs")
     if report is None:
         hints.append("--report FILE.html writes a page with charts and all figures")

@@ -135,6 +135,12 @@ def test_all_reports_are_written_where_the_verdict_is_fail(
     ]
 
 
+def test_no_node_is_looked_for_where_no_values_differ(fake: Fake, capsys: Capture) -> None:
+    fake.report.comparisons = [reports.failure("x", difference=None, reason="it took too long")]
+    assert main(["parity", "a", "b"]) == 0
+    assert "--bisect" not in capsys.readouterr().err
+
+
 def test_json_to_stdout_is_the_report_and_nothing_else(fake: Fake, capsys: Capture) -> None:
     assert main(["parity", "a", "b", "--json", "-"]) == 0
     out, err = capsys.readouterr()

@@ -33,6 +33,46 @@ def test_each_output_has_a_tick_or_a_cross_and_its_figures() -> None:
     assert "max|a-b| is 0.012, the rule allows 0.001" in lines
 
 
+def test_what_fails_shows_the_figures_that_break_the_rule() -> None:
+    nan = reports.with_nan("a")
+    assert nan.difference is not None
+    equal = replace(nan.difference, max_abs=0.0)
+    far = replace(nan.difference, max_abs=0.5, inf=(2, 2))
+    shapes = reports.difference(nan=(3, 3), max_abs=0.0, headroom=0.0, needed_rtol=float("inf"))
+    rows = [
+        replace(nan, difference=equal),
+        replace(nan, output="b", difference=far),
+        replace(nan, output="c", difference=shapes, reason="its shape is [2] instead of [3]"),
+    ]
+    marked = [line for line in _lines(_with(*rows)) if line[:1] == "✗"]
+    assert marked == [
+        "✗ a: NaN 0 → 3, Inf 1 → 0",
+        "✗ b: NaN 0 → 3, max_abs 0.5, limit 0.001, noise 3.0e-7",
+        "✗ c",
+    ]
+
+
+def test_all_gradients_or_losses_are_named_as_such() -> None:
+    rows = [
+        reports.failure("all", kind="gradient", difference=None),
+        reports.failure("all", kind="regularization_loss"),
+        reports.failure("all"),
+    ]
+    lines = _lines(_with(rows[2], training=rows[:2]))
+    marked = [line.split(":")[0] for line in lines if line[:1] == "✗"]
+    assert marked == ["✗ all", "✗ gradients", "✗ regularization losses"]
+
+
+def test_a_long_way_of_calling_is_broken() -> None:
+    through = ("default", "__call__(training=False, return_endpoints=True)")
+    report = _with(reports.comparison("x", through=through))
+    text = parity_summary(report, Style(width=50))
+    assert max(map(len, text.splitlines())) <= 50
+    assert "called as __call__(training=False, return_endpoints=True)" in " ".join(
+        _lines(report, Style(width=50))
+    )
+
+
 def test_the_verdict_comes_after_the_tree_and_hints_last() -> None:
     report = reports.failing()
     lines = _lines(report)
@@ -133,7 +173,10 @@ def test_structure_is_counted_where_it_passes_and_named_where_it_fails() -> None
                 "output", "x", Status.FAIL, reason="it is gone", variant="{}", signature="s"
             ),
             StructureCheck("trainable", "w", Status.PASS),
+            StructureCheck("update_op", "w", Status.PASS, variant="{}"),
+            StructureCheck("image_size", "images", Status.PASS),
             StructureCheck("regularization_loss", "count", Status.PASS, "3", "3", variant="{}"),
+            StructureCheck("regularization_loss", "count", Status.FAIL, "3", "2", variant="{a}"),
             StructureCheck("asset", "vocab", Status.NOT_COMPARABLE, reason="known"),
         ]
     )
@@ -141,7 +184,11 @@ def test_structure_is_counted_where_it_passes_and_named_where_it_fails() -> None
     at = lines.index("✗ output 'x' of signature 's', variant {}")
     assert lines[at + 1] == "it is gone"
     assert "· asset 'vocab', not comparable: known" in lines
-    counts = "1 trainable flag, the number of regularization losses, 2 variants, 2 signatures"
+    assert "✗ the number of regularization losses of variant {a}" in lines
+    counts = (
+        "which variables are trainable, which variables update ops change, the image size, "
+        "the number of regularization losses, 2 variants, 2 signatures"
+    )
     assert f"✓ {counts}, 14 variables" in " ".join(lines)
 
 

@@ -118,6 +118,28 @@ def test_failures_stand_first_in_their_table() -> None:
     assert names == ["wrong", "random", "close", "far", "equal"]
 
 
+def test_nan_stands_out_and_no_rtol_is_needed() -> None:
+    report = reports.report()
+    report.comparisons = [reports.with_nan("broken"), reports.comparison("fine")]
+    page = Page(render(report))
+    assert "0 → 3 / 1 → 0" in page.words
+    assert "none would do" in page.words
+    assert [f["class"] for _, f in page.tags if "misplaced" in (f.get("class") or "")] == [
+        "n misplaced"
+    ]
+
+
+def test_a_part_of_the_structure_says_each_thing_once() -> None:
+    report = reports.report()
+    report.structure = [
+        StructureCheck("variant", "{train}", Status.PASS, variant="{train}"),
+        StructureCheck("signature", "sig", Status.PASS, variant="{train}", signature="sig"),
+    ]
+    words = Page(render(report)).words
+    assert words.count("{train}") == 2
+    assert words.count("sig") == words.count("signature") + 1
+
+
 def test_a_strangers_names_stay_text() -> None:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&$x_{1}$"
     report = reports.passing()
@@ -185,6 +207,34 @@ def test_charts_take_the_colours_of_the_page() -> None:
         assert set(re.findall(r"var\((--\w+)\)", svg)) >= {"--ink", "--bars", "--line"}
         assert "#0102" not in svg
         assert not re.search(r"<style|xmlns|<\?xml|<!--", svg)
+
+
+def _headings(report: ParityReport) -> list[str]:
+    section = render(report).split('<section id="charts">')[1].split("</section>")[0]
+    return [" ".join(h.split()) for h in re.findall(r"<h3>(.*?)</h3>", section, re.DOTALL)]
+
+
+def test_no_two_charts_have_the_same_heading() -> None:
+    report = reports.report()
+    ways = ("__call__(training=False)", "signatures['default']")
+    report.comparisons = [
+        *(reports.failure("x", through=("default", way)) for way in ways),
+        *(reports.failure("x", signature="s", through=(way, "s")) for way in ways),
+        reports.failure("x", through=("default", "default")),
+    ]
+    found = [heading.replace("&#39;", "'") for heading in _headings(report)]
+    runtimes = f"{reports.TF1} → {reports.TF2} on cpu"
+    assert found == [
+        *(
+            f"output 'x' of signature 'default', variant {{}}, {runtimes}, called as {w}"
+            for w in ways
+        ),
+        *(f"output 'x' of signature 's', variant {{}}, {runtimes}, called as {w}" for w in ways),
+        f"output 'x' of signature 'default', variant {{}}, {runtimes}",
+        f"all outputs, {runtimes}",
+    ]
+    failures = Page(render(report)).words.split("Failures")[1].split("Errors")[0]
+    assert failures.count("on cpu") == len(report.comparisons)
 
 
 # -- photos -----------------------------------------------------------------------------------
@@ -256,7 +306,7 @@ def test_the_signature_that_is_closest_to_its_limit_comes_first(album) -> None:
     report.inputs.append(replace(report.inputs[0], signature="other"))
     assert [album.signature for album in photos.albums(report, None)] == ["other", "default"]
     assert _shown(report)[0] == ["2.png", "1.png"]
-    assert "max_abs inf" in Page(render(report)).words
+    assert "2.png default: NaN or Inf on one side only" in Page(render(report)).words
 
 
 def test_a_few_photos_of_a_few_signatures_are_shown(album) -> None:

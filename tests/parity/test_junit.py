@@ -91,6 +91,55 @@ def test_ways_to_call_an_output_are_told_apart():
     assert len({case.get("name") for case in cases}) == 2
 
 
+def test_nan_is_counted_and_no_rtol_would_do():
+    found = Difference(values=20, nan=(0, 16), inf=(1, 1), needed_rtol=float("inf"))
+    suites = parsed(report(comparisons=[row(Status.FAIL, reason="NaN", difference=found)]))
+    lines = suites["outputs"].find("testcase/failure").text.splitlines()
+    assert "from the reference to the candidate: NaN 0 → 16" in lines
+    assert "would have passed with no rtol" in lines
+
+
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        (
+            StructureCheck("signature", "s", Status.PASS, variant="{}", signature="s"),
+            "signature 's' of variant {}",
+        ),
+        (StructureCheck("variant", "{train}", Status.PASS, variant="{train}"), "variant {train}"),
+        (StructureCheck("variable", "w", Status.PASS), "variable 'w'"),
+        (StructureCheck("trainable", "w", Status.PASS), "the trainable flag of variable 'w'"),
+        (
+            StructureCheck("update_op", "w", Status.PASS, variant="{train}"),
+            "the update of variable 'w' of variant {train}",
+        ),
+        (
+            StructureCheck("regularization_loss", "count", Status.PASS, variant="{}"),
+            "the number of regularization losses of variant {}",
+        ),
+        (StructureCheck("image_size", "images", Status.PASS), "the image size"),
+        (
+            StructureCheck("input", "x", Status.PASS, variant="{}", signature="s"),
+            "input 'x' of signature 's', variant {}",
+        ),
+    ],
+)
+def test_a_check_of_the_structure_says_each_thing_once(check, name):
+    (case,) = parsed(report(structure=[check]))["structure"].findall("testcase")
+    assert case.get("name") == name
+
+
+def test_all_losses_and_gradients_are_named_as_such():
+    rows = [row(Status.PASS, kind=kind, output="all") for kind in ("gradient", "output")]
+    rows.append(row(Status.PASS, kind="regularization_loss", output="all"))
+    cases = parsed(report(training=rows))["training"].findall("testcase")
+    assert [case.get("name").split(" of ")[0] for case in cases] == [
+        "the gradients",
+        "output 'all'",
+        "the regularization losses",
+    ]
+
+
 def test_a_run_that_compared_nothing_is_no_success():
     suites = parsed(report(decided_by="no output could be compared"))
     assert list(suites) == ["verdict"]

@@ -29,8 +29,10 @@ from bridge._parity.results import (
 )
 from tests.conftest import TESTDATA
 from tests.parity import reports
+from tests.parity.endpoints import image_pair, sets
 
-DOCUMENT = (TESTDATA.parent / "docs" / "parity.md").read_text(encoding="utf-8")
+DOCS = TESTDATA.parent / "docs"
+DOCUMENT = (DOCS / "parity.md").read_text(encoding="utf-8")
 
 
 def _section(title: str) -> str:
@@ -66,8 +68,32 @@ def test_the_fields_of_the_report_and_of_an_entry_are_described() -> None:
     assert _described("### `comparisons[]`, `training[]`") == [*names, "max_abs"]
 
 
+@pytest.mark.parametrize("name", ["parity.md", "ci.md"])
+def test_prose_fits_a_screen(name: str) -> None:
+    prose = re.sub(
+        r"^```.*?^```",
+        "",
+        (DOCS / name).read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    lines = [line for line in prose.splitlines() if not line.startswith(("|", "    "))]
+    assert [line for line in lines if len(line) > 110] == []
+
+
+def test_the_sizes_of_batches_are_as_described() -> None:
+    said = "8 samples in batches of 4 are batches of 1, 4 and 3 rows"
+    assert said in " ".join(_section("## What is fed").split())
+    made = sets(image_pair(), ParityOptions(samples=8, batch_size=4))
+    rows = {name: [len(batch.values["images"]) for batch in made[name]] for name in made}
+    assert rows["noise"] == rows["smooth"] == [1, 4, 3]
+    assert rows["zeros"] == rows["ones"] == [4]
+    assert sum(rows["photos"]) == len(reports.PHOTOS)
+    assert set(rows["photos"][:-1]) == {4}
+
+
 def test_each_status_and_verdict_is_described() -> None:
-    assert f"`schema` is `{SCHEMA}`, `schema_version` is {SCHEMA_VERSION}" in DOCUMENT
+    words = " ".join(DOCUMENT.split())
+    assert f"`schema` is `{SCHEMA}`, `schema_version` is {SCHEMA_VERSION}" in words
     for member in (*Status, *Verdict):
         assert f"`{member.value}`" in DOCUMENT
 

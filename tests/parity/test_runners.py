@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge._parity.crew import Crew
 from bridge._parity.runners import process
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, NoGpuError, RunnerError
@@ -311,3 +312,16 @@ def test_an_interpreter_that_does_not_do_is_a_usage_error(tmp_path, text, why):
         find_tf1_python(python)
     assert str(caught.value) == f"--tf1-python: {python} {why}"
     assert "TensorFlow 1.15" in caught.value.hint
+
+
+def test_a_failure_that_is_kept_holds_nothing_of_what_was_there_when_it_came(tmp_path):
+    lane = Lane("reference", tmp_path, SAVED_MODEL, "tf2", THIS)
+
+    def failing():
+        outputs = np.zeros(3)
+        raise RunnerError(f"{outputs.size} outputs are there")
+
+    with Crew([], 1, tmp_path, {}) as crew:
+        error = crew._timed(lane, failing)
+    assert isinstance(error, RunnerError)
+    assert error.__traceback__ is None

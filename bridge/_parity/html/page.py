@@ -16,8 +16,8 @@ from bridge import __version__
 from bridge._parity.html.charts import error_against_magnitude, error_histogram
 from bridge._parity.html.photos import albums
 from bridge._parity.results import Comparison, ParityReport, Runtime, Status, StructureCheck
-from bridge._parity.rule import describe_check, describe_row
-from bridge._parity.text import called, command_line, factor, lane, number
+from bridge._parity.rule import describe_check, describe_compared
+from bridge._parity.text import called, command_line, factor, lane, misplaced, number
 from bridge.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -80,12 +80,13 @@ def require() -> None:
             ) from error
 
 
-def render(report: ParityReport, images: Path | None = None) -> str:
+def render(report: ParityReport, images: Path | None = None, *, before: str = "") -> str:
     """Returns the page.
 
     Args:
       report: what it tells.
       images: the directory that relative names of photos start from; the current one by default.
+      before: lines for a shell that make what the run can be repeated with.
 
     Raises:
       MissingExtraError: a package is not installed.
@@ -105,7 +106,7 @@ def render(report: ParityReport, images: Path | None = None) -> str:
         checks=_checks(report.structure),
         albums=albums(report, images),
         runtimes=_settings(report.runtimes),
-        command=command_line(report),
+        command=before + command_line(report),
         options=json.dumps(report.to_dict()["options"], indent=2, ensure_ascii=False),
         max_files=_MAX_FILES,
     )
@@ -123,10 +124,12 @@ def _template() -> Template:
         "lane": lane,
         "called": called,
         "describe_check": describe_check,
-        "describe_row": describe_row,
+        "describe_compared": describe_compared,
+        "misplaced": misplaced,
         "plain": lambda text: str(text).replace("_", " "),
     }
     folder = files("bridge._parity.html")
+    environment.globals["inf"] = math.inf
     environment.globals |= {
         name: folder.joinpath(file).read_text(encoding="utf-8")
         for name, file in (("style", "page.css"), ("script", "page.js"))
@@ -182,7 +185,7 @@ def _checks(checks: Sequence[StructureCheck]) -> list[tuple[str, list[StructureC
 def _charts(report: ParityReport) -> list[Chart]:
     """One of each failure, and one of all that the same two runtimes made."""
     of = [
-        (f"{describe_row(row)}, {lane(row)}", [row])
+        (f"{describe_compared(row)}, {_ran(row)}", [row])
         for row in report.comparisons
         if row.status is Status.FAIL and row.difference is not None
     ][:_MAX_CHARTS]
@@ -193,6 +196,11 @@ def _charts(report: ParityReport) -> list[Chart]:
         Chart(title, error_histogram(rows), error_against_magnitude(rows)) for title, rows in of
     )
     return [chart for chart in charts if chart.histogram or chart.magnitude]
+
+
+def _ran(row: Comparison) -> str:
+    how = called(row)
+    return f"{lane(row)}, called as {how}" if how else lane(row)
 
 
 def _settings(runtimes: Sequence[Runtime]) -> list[tuple[str, list[Any]]]:
