@@ -24,7 +24,7 @@ from bridge._parity.results import Comparison, ParityReport, Side, Status
 from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
 from bridge._parity.runners.tf1 import find_tf1_python, idle
 from bridge._parity.structure import compare_structure
-from bridge._parity.training import TrainedPair, TrainingComparer, to_train, training_call
+from bridge._parity.training import TrainedPair, TrainingComparer, to_train, training_calls
 from bridge._surfaces.read import read_surface
 from bridge._surfaces.surface import Pair, Surface
 from bridge.errors import MissingExtraError
@@ -272,12 +272,7 @@ class _Run:
         return comparer.first_failure()
 
     def _train(self, pair: Pair, lanes: Plan, crew: Crew, reason: str) -> None:
-        calls = [
-            training_call(surface, computation)
-            for surface, computation in zip(
-                self.surfaces, (pair.reference, pair.candidate), strict=True
-            )
-        ]
+        calls = training_calls(pair, *self.surfaces)
         excused, has_losses = self._excused(pair), self._with_counted_losses(pair)
         trained = TrainedPair(pair, calls[0], calls[1], self.names, excused, has_losses)
         comparer = TrainingComparer(trained, lanes, crew, self.options)

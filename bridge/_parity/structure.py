@@ -159,8 +159,8 @@ class _Comparison:
         if self._reference.format == HUB_MODULE:
             for call in theirs.calls:
                 for form in self._absent_forms.pop(call.name, ()):
-                    if f"{TRAINING}=True" in form and self._lacks_training():
-                        continue  # that is told already
+                    if f"{TRAINING}=True" in form and self._lacks_training(key):
+                        continue  # that is told already, or true of both
                     reason = f"it can't be called {form}"
                     self._add("callable", call.name, reason=reason, variant=tags, signature=name)
         if (served := self._served_default(ours)) is not None:
@@ -168,10 +168,15 @@ class _Comparison:
             outputs = self._compare_outputs(ours, served)
             self.pairs.append(Pair(ours, served, inputs, outputs))
 
-    def _lacks_training(self) -> bool:
-        return any(c.variant == TRAIN for c in self._reference.computations) and (
-            TRAIN not in self.variants
-        )
+    def _lacks_training(self, key: _Key) -> bool:
+        """Whether the candidate has no variant for training, or that of the reference has not this.
+
+        Where a module has none, `training=True` is what it is without.
+        """
+        tags, name = key
+        if not any(variant == TRAIN for variant, _ in self._ours):
+            return False
+        return TRAIN not in self.variants or (tags == INFERENCE and (TRAIN, name) not in self._ours)
 
     def _served_default(self, ours: Computation) -> Computation | None:
         """Returns what the SavedModel serves as `default`, where nothing else stands for it."""

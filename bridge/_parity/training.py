@@ -102,7 +102,18 @@ def _origin(surface: Surface, computation: Computation) -> tuple[Tags, str]:
     return computation.variant, computation.signature
 
 
-def training_call(surface: Surface, computation: Computation) -> Call:
+def training_calls(pair: Pair, reference: Surface, candidate: Surface) -> tuple[Call, Call]:
+    """Returns how to call both sides of a pair so that they train on the outputs that both have."""
+    first = _training_call(reference, pair.reference)
+    second = _training_call(candidate, pair.candidate)
+    both = {a: b for a, b in pair.outputs.items() if a in first.outputs and b in second.outputs}
+    return (
+        replace(first, outputs={name: first.outputs[name] for name in both}),
+        replace(second, outputs={name: second.outputs[name] for name in both.values()}),
+    )
+
+
+def _training_call(surface: Surface, computation: Computation) -> Call:
     """Returns how to call a signature so that it trains.
 
     A module's variant always comes with its update ops, whatever its tags are. So where a

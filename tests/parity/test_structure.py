@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import bridge
 from bridge._parity.results import Status
 from bridge._parity.structure import Structure, compare_structure, difference, refinement
 from bridge._surfaces.read import read_surface
@@ -24,6 +25,7 @@ from bridge.model import TRAIN, Component, Encoding, Endpoint, Shape
 from bridge.proto import hub_pb, tf_pb
 from bridge.saved_model.object_tree import ObjectTree
 from tests.clients.converted import MODULES
+from tests.conftest import TESTDATA
 from tests.parity import models
 from tests.parity.models import Converted
 
@@ -68,6 +70,16 @@ def test_a_converted_module_has_the_structure_of_its_source(
         assert pair.inputs.keys() == pair.reference.inputs.keys()
         assert pair.outputs.keys() == pair.reference.outputs.keys()
     assert structure.variables == {name: name for name in module.variables}
+
+
+@pytest.mark.parametrize("tags", [(), ("train",)])
+def test_a_signature_may_be_in_one_variant_only(tags: tuple[str, ...], tmp_path: Path) -> None:
+    module = models.copy(TESTDATA / "modules" / "toy_image_ref", tmp_path / "module")
+    with models.variant(module, *tags) as graph:
+        del graph.signature_def["image_classification"]
+    saved_model = tmp_path / "saved_model"
+    bridge.to_saved_model(module, saved_model, verify=False)
+    assert failed(compare(module, saved_model)) == set()
 
 
 def test_names_of_subobjects_are_those_of_variants(converted: Converted) -> None:

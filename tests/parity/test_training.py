@@ -359,3 +359,25 @@ def test_a_module_trains_as_its_saved_model_whatever_rounding_does(modules, tf1_
     assert {("waves", "w"), ("default", "batch_normalization/moving_mean after 1 step")} <= faults(
         report
     )
+
+
+@pytest.mark.tf2
+def test_an_output_that_the_candidate_alone_has_is_not_trained_on(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def save(name: str, *, more: bool) -> Path:
+        model = tf.Module()
+        model.w = tf.Variable([1.0, 2.0, 3.0])
+
+        def call(x: Any) -> Any:
+            y = x * model.w
+            return {"y": y, "more": tf.sin(y)} if more else {"y": y}
+
+        model.__call__ = tf.function(call, input_signature=[tf.TensorSpec([None, 3], name="x")])
+        tf.saved_model.save(model, str(tmp_path / name))
+        return tmp_path / name
+
+    few, many = save("few", more=False), save("many", more=True)
+    report = bridge.parity(few, many, **FEW)
+    assert report.verdict is Verdict.PASS, report.decided_by
+    assert any(row.kind == "gradient" for row in report.training)

@@ -111,7 +111,7 @@ class Worker:
             names = self._saved_model.names
         else:
             session = self._session(call, training=True)
-            gradients, losses, after = session.train(call["name"], *rest)
+            gradients, losses, after = session.train(call, *rest)
         # By number of steps; what stands at none are the gradients.
         found = {f"0 {name}": value for name, value in gradients.items()}
         for step, variables in after.items():

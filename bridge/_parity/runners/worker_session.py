@@ -39,7 +39,8 @@ class Application:
         self.outputs = outputs
         fed = {tensor.name for parts in inputs.values() for tensor in parts.values()}
         self.updates = [op for op in (getattr(u, "op", u) for u in updates) if _runnable(op, fed)]
-        self.backward: Backward | None = None
+        self.backward: dict[tuple[str, ...], Backward] = {}
+        """By the names of the outputs that are projected."""
 
     def feeds(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what to feed, by name of the tensor."""
@@ -69,11 +70,17 @@ class Backward:
       gradients: by name of the trainable variable.
     """
 
-    def __init__(self, setup: Setup, application: Application, trainable: Mapping[str, Any]):
+    def __init__(
+        self,
+        setup: Setup,
+        application: Application,
+        outputs: Iterable[str],
+        trainable: Mapping[str, Any],
+    ):
         tf, v1 = setup.tf, setup.v1
         found = (
             real_parts(tf, application.outputs[name][part])
-            for name in sorted(application.outputs)
+            for name in outputs
             for part in (DENSE, "values")
             if part in application.outputs[name]
         )
@@ -143,7 +150,7 @@ class SessionModel:
         }
 
     def train(
-        self, signature: str, values: Mapping[str, Any], steps: Sequence[int], rate: float
+        self, call: Mapping[str, Any], values: Mapping[str, Any], steps: Sequence[int], rate: float
     ) -> tuple[dict[str, Any], list[float], dict[int, dict[str, Any]]]:
         """Takes gradients and steps as Runner.train says.
 
@@ -151,12 +158,15 @@ class SessionModel:
         them, in a run of their own that computes what they need once more.
         """
         self._restore()
-        application = self._application(signature)
+        application = self._application(call["name"])
         feeds = application.feeds(values)
-        if application.backward is None:
+        projected = tuple(sorted(call["outputs"]))
+        if projected not in application.backward:
             with self._building():
-                application.backward = Backward(self.setup, application, self.trainable)
-        backward = application.backward
+                application.backward[projected] = Backward(
+                    self.setup, application, projected, self.trainable
+                )
+        backward = application.backward[projected]
         losses = self.loss_values()
         with_weights = dict(feeds)
         outputs = self._run(backward.outputs, feeds)
