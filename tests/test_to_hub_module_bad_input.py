@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bridge
@@ -124,6 +124,7 @@ def test_garbled_bytes_never_crash(file: str, source: Path, tmp_path: Path) -> N
         suppress_health_check=list(HealthCheck),
     )
     @given(st.integers(0, 1 << 32), st.integers(1, 6))
+    @example(3, 1)  # a table that is filled from an object that is not there
     def check(seed: int, flips: int) -> None:
         data = bytearray(original)
         choice = random.Random(seed)

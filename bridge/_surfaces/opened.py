@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge._surfaces.saved_state import check_captures
 from bridge._surfaces.ways import WayReader
 from bridge.errors import Where
 from bridge.graph import Graph
@@ -51,5 +50,5 @@ def open_saved_model(directory: Path) -> OpenedSavedModel:
     check_graph(graph)
     concrete = dict(meta_graph.object_graph_def.concrete_functions)
     for name, function in concrete.items():
-        check_captures(tree, name, function.bound_inputs)
+        tree.check_captured(name, *function.bound_inputs)
     return OpenedSavedModel(meta_graph, tree, graph, WayReader(tree, concrete, graph))

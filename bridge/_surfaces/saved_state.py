@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bridge._surfaces.bodies import Bodies
@@ -110,26 +110,12 @@ def read_tables(
             if name not in graph.functions or name not in concrete:
                 raise MalformedError(f"there is no function {name!r}", where=tree.where)
             bound = list(concrete[name].bound_inputs)
-            check_captures(tree, name, bound)
+            tree.check_captured(name, *bound)
             for fillings in reader.of_function(name, list(map(captured, bound))).values():
                 filled = True
                 yield tree.path(number), fillings
         if not filled:
             yield tree.path(number), [read_saved_table(tree, graph, bodies, index, number)]
-
-
-def check_captures(tree: ObjectTree, function: str, numbers: Sequence[int]) -> None:
-    """Refuses a function that captures objects that are not there.
-
-    Raises:
-      MalformedError: it does.
-    """
-    for number in numbers:
-        if not 0 <= number < len(tree.nodes):
-            raise MalformedError(
-                f"function {function!r} captures object {number}, there are {len(tree.nodes)}",
-                where=tree.where,
-            )
 
 
 def read_attachments(

@@ -86,6 +86,19 @@ class ObjectTree:
         """True if only a list of all variables leads to an object."""
         return self.path(number).partition("/")[0] in _LISTS
 
+    def check_captured(self, function: str, *numbers: int) -> None:
+        """Refuses objects that a function captures, and that are not there.
+
+        Raises:
+          MalformedError: one is not.
+        """
+        for number in numbers:
+            if not 0 <= number < len(self.nodes):
+                raise MalformedError(
+                    f"function {function!r} captures object {number}, there are {len(self.nodes)}",
+                    where=self.where,
+                )
+
     def kind(self, number: int) -> str:
         """Returns what an object is, as the oneof `kind` of SavedObject says."""
         return self.nodes[number].WhichOneof("kind") or "nothing"

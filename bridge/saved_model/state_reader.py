@@ -109,12 +109,7 @@ class StateReader:
 
     def _add(self, number: int, trace: Trace) -> list[Trace]:
         """Reads one object that a function captures; returns the functions that it needs."""
-        if not 0 <= number < len(self._tree.nodes):
-            raise MalformedError(
-                f"function {trace.function!r} captures object {number}, there are "
-                f"{len(self._tree.nodes)}",
-                where=self._tree.where,
-            )
+        self._tree.check_captured(trace.function, number)
         node, kind = self._tree.nodes[number], self._tree.kind(number)
         if kind == "asset":
             self._state.assets[number] = self._asset(node.asset.asset_file_def_index)
@@ -206,6 +201,7 @@ class StateReader:
             content.attr.pop("shared_name", None)
             digest.update(content.SerializeToString(deterministic=True))
         for number in initialize.captures:
+            self._tree.check_captured(initialize.function, number)
             kind, node = self._tree.kind(number), self._tree.nodes[number]
             if kind == "asset":
                 name = self._asset(node.asset.asset_file_def_index)
