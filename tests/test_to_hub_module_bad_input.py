@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bridge
-from bridge import DestinationError, RefusedError, UnsupportedError
+from bridge import DestinationError, MalformedError, RefusedError, UnsupportedError
 from bridge.cli import main
+from bridge.proto import tf_pb
 from bridge.saved_model.record import RECORD
 from tests.attacks.edit import saved_model
 from tests.attacks.saved_models import _lookup, _static_table
@@ -124,7 +125,6 @@ def test_garbled_bytes_never_crash(file: str, source: Path, tmp_path: Path) -> N
         suppress_health_check=list(HealthCheck),
     )
     @given(st.integers(0, 1 << 32), st.integers(1, 6))
-    @example(3, 1)  # a table that is filled from an object that is not there
     def check(seed: int, flips: int) -> None:
         data = bytearray(original)
         choice = random.Random(seed)
@@ -134,6 +134,23 @@ def test_garbled_bytes_never_crash(file: str, source: Path, tmp_path: Path) -> N
         _refused_or_converted(source, tmp_path / "out")
 
     check()
+
+
+def test_a_table_filled_from_an_object_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = _handmade(tmp_path / "source") / "saved_model.pb"
+    saved_model = tf_pb.SavedModel.FromString(path.read_bytes())
+    concrete = saved_model.meta_graphs[0].object_graph_def.concrete_functions
+    nodes = saved_model.meta_graphs[0].object_graph_def.nodes
+    (initialize,) = (
+        nodes[child.node_id].function.concrete_functions[0]
+        for node in nodes
+        for child in node.children
+        if child.local_name == "_initialize"
+    )
+    concrete[initialize].bound_inputs[-1] = 1000
+    path.write_bytes(saved_model.SerializeToString())
+    with pytest.raises(MalformedError, match="captures object 1000"):
+        bridge.to_hub_module(path.parent, tmp_path / "out")
 
 
 def test_a_file_that_cannot_be_read_is_named(
