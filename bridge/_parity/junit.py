@@ -68,7 +68,7 @@ def _row_case(row: Comparison) -> ElementTree.Element:
             lines.append("would have passed with no rtol")
         if (worst := found.worst) is not None:
             lines.append(
-                f"worst at {list(worst.index)} of batch {worst.batch} of {worst.inputs}: "
+                f"worst at {worst.place}: "
                 f"{worst.reference!r} in the reference, {worst.candidate!r} in the candidate"
             )
     return _case(row.kind, name, row.status, row.reason, "\n".join(lines))

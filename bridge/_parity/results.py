@@ -106,7 +106,8 @@ class Worst:
     """Where two outputs differ most.
 
     Attributes:
-      inputs: name of the input set, such as `noise` or `photos`.
+      inputs: name of the input set, such as `noise` or `photos`; empty where the values depend on
+        none, as regularization losses do.
       batch: index of the batch within the input set.
       index: position within the output.
       reference: the value there.
@@ -118,6 +119,12 @@ class Worst:
     index: tuple[int, ...]
     reference: float | int | str
     candidate: float | int | str
+
+    @property
+    def place(self) -> str:
+        """The position in words, with the batch that it is in."""
+        of = f" of batch {self.batch} of {self.inputs}" if self.inputs else ""
+        return f"{list(self.index)}{of}"
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,17 @@ def test_what_is_not_alike_fails_whatever_the_tolerance(a, b, reason):
     assert found.difference is None
 
 
+def test_values_that_no_inputs_led_to_are_in_no_batch():
+    for a, b in ((np.ones(3), np.zeros(3)), (np.ones(3), np.ones(2))):
+        accumulator = Accumulator(Tolerance(1e-5))
+        accumulator.add(a, b, "", 0)
+        found = accumulator.result()
+        assert found.status is Status.FAIL
+        assert "batch" not in found.reason
+        worst = found.difference.worst if found.difference else None
+        assert worst is None or worst.place == "[0]"
+
+
 def test_a_mismatch_in_a_later_batch_fails_what_passed_before():
     accumulator = Accumulator(Tolerance(1e-5))
     accumulator.add(np.ones(2), np.ones(2), "noise", 0)

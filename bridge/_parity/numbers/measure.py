@@ -97,7 +97,7 @@ class Accumulator:
         Args:
           reference: an array, or a mapping of components for a sparse or ragged tensor.
           candidate: likewise. The same object means that both are the same bit for bit.
-          inputs: name of the set of inputs.
+          inputs: name of the set of inputs; empty where the values depend on none.
           batch: index of the batch.
           photos: how many photos the batch consists of, if those that differ most are wanted.
 
@@ -137,7 +137,7 @@ class Accumulator:
         reason = self._broken
         if not reason and closest and closest.rank[0]:
             reason = (
-                f"max|a-b| is {closest.max_abs:.4g}{closest.at} in {closest.where}, where "
+                f"max|a-b| is {closest.max_abs:.4g}{closest.at}{closest.where}, where "
                 f"{closest.limit:.4g} is allowed"
             )
         difference = None
@@ -225,7 +225,7 @@ class Accumulator:
                 self._needed_rtol = max(self._needed_rtol, needed)
 
     def _break(self, reason: str, inputs: str, batch: int, breach: Breach = _OTHER_FORM) -> None:
-        self._broken = self._broken or f"{reason} in {_where(inputs, batch)}"
+        self._broken = self._broken or f"{reason}{_where(inputs, batch)}"
         self._note(breach)
 
     def _note(self, breach: Breach) -> None:
@@ -235,7 +235,8 @@ class Accumulator:
 
 
 def _where(inputs: str, batch: int) -> str:
-    return f"batch {batch} ({inputs})"
+    """Says which batch it is; nothing of values that no inputs led to."""
+    return f" in batch {batch} ({inputs})" if inputs else ""
 
 
 def _listed(names: Iterable[str]) -> str:
