@@ -6,9 +6,12 @@ What they need is imported when they are called, so that `import bridge` is fast
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bridge.errors import DestinationError
 
 if TYPE_CHECKING:
     from bridge._check.results import CheckReport
@@ -213,7 +216,13 @@ def parity(
         time_limit=time_limit,
     )
     folder = Path(artifacts) if artifacts is not None else Path()
-    return run(reference, candidate, options, artifacts=folder, progress=progress)
+    try:
+        return run(reference, candidate, options, artifacts=folder, progress=progress)
+    except OSError as error:  # what is wrong with the models' own files has been told by then
+        raise DestinationError(
+            f"the models can't be run: {error.strerror or error}",
+            hint=f"temporary files go to {tempfile.tempdir}; TMPDIR names another folder",
+        ) from error
 
 
 def inspect(path: str | os.PathLike[str], *, conversion: bool = True) -> InspectReport:

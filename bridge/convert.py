@@ -141,6 +141,11 @@ def _convert(
 ) -> Report:
     started = time.monotonic()
     destination = _destination(dest)
+    if options.dry_run and options.verify:
+        raise UsageError(
+            "--verify does not go with --dry-run, which makes nothing that could be verified",
+            hint="leave one of them out",
+        )
     verify = not options.dry_run and should_verify(options.verify)
     if not verify and is_expected(options.verify):
         not_verified = why_not()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import (
+    DestinationError,
     HubBridgeError,
     MissingExtraError,
     UsageError,
@@ -27,6 +28,7 @@ SWITCH = "HUBBRIDGE_VERIFY"
 """Environment variable: `0` turns verification off where nobody says otherwise, `1` demands it."""
 
 LOGITS = "with --logits, the signature `default` returns something else than the source's"
+_UNWRITABLE = "no report could be written beside DEST"
 _NEEDED = {"tensorflow": "TensorFlow", "PIL": "Pillow"}
 """What nothing can be compared without, by the name that Python imports."""
 
@@ -101,6 +103,9 @@ def verify_conversion(
     options = ParityOptions(samples=SAMPLES, batch_size=SAMPLES)
     try:
         found = parity(source, result, options, artifacts=destination.parent, progress=progress)
+    except UsageError as error:  # such as of HUBBRIDGE_TF1_PYTHON
+        error.hint = "; ".join(filter(None, (error.hint, "--no-verify writes DEST without")))
+        raise
     except HubBridgeError as error:
         raise VerificationError(
             f"the conversion can't be verified: {error.message}",
@@ -130,13 +135,14 @@ def verify_conversion(
                 path.unlink(missing_ok=True)
     else:
         kept = _keep(found, report.direction, destination)
+        where = f"{kept} has the whole comparison" if kept else _UNWRITABLE
         then = "all the same"
         if found.verdict is Verdict.INCONCLUSIVE:
             then = "for `hubbridge parity SOURCE DEST --inputs FILE.npz`, with inputs it takes"
         raise VerificationError(
             f"the conversion was not verified: {found.decided_by}",
             where=Where(destination),
-            hint=f"{kept} has the whole comparison; --no-verify writes DEST {then}",
+            hint=f"{where}; --no-verify writes DEST {then}",
         )
 
 
@@ -221,19 +227,25 @@ def _beside(destination: Path) -> tuple[Path, Path]:
     return page, data
 
 
-def _keep(found: ParityReport, direction: str, destination: Path) -> Path:
-    """Writes the report beside DEST; returns the file to open."""
-    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    page, path = _beside(destination)
-    path.write_text(text + "\n", encoding="utf-8")
+def _keep(found: ParityReport, direction: str, destination: Path) -> Path | None:
+    """Writes the report beside DEST; returns the file to open, None where none can be written."""
+    from bridge._parity.files import write_report
     from bridge._parity.html import render
     from bridge._parity.text import conversion_line
 
+    page, path = _beside(destination)
     convert = conversion_line(direction, found.reference.path, found.candidate.path)
     before = f"# nothing was written to DEST; add the options that the conversion had\n{convert}\n"
+    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    kept = None
+    # The verdict must not be lost with a file.
+    with contextlib.suppress(DestinationError):
+        write_report(path, text + "\n")
+        kept = path
     try:
-        page.write_text(render(found, before=before), encoding="utf-8")
-    except MissingExtraError:  # the verdict must not be lost with the page
-        page.unlink(missing_ok=True)
-        return path
-    return page
+        write_report(page, render(found, before=before))
+        kept = page
+    except (DestinationError, MissingExtraError):
+        with contextlib.suppress(OSError):  # that of an earlier run, which tells of another
+            page.unlink(missing_ok=True)
+    return kept

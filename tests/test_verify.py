@@ -94,6 +94,50 @@ def test_a_failure_that_was_mended_leaves_no_report(
     assert (tmp_path / "x.parity.html").is_dir()
 
 
+def test_a_report_that_cannot_be_written_leaves_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge._parity.run.parity", lambda *_, **__: reports.failing())
+    for name in ("x.parity.html", "x.parity.json"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(bridge.VerificationError, match="was not verified") as caught:
+        verify.verify_conversion(
+            tmp_path, tmp_path, tmp_path / "x", Report("s", "d", "to-saved-model")
+        )
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("no report could be written beside DEST; --no-verify")
+    (tmp_path / "x.parity.json").rmdir()
+    with pytest.raises(bridge.VerificationError, match="was not verified") as caught:
+        verify.verify_conversion(
+            tmp_path, tmp_path, tmp_path / "x", Report("s", "d", "to-saved-model")
+        )
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"{tmp_path / 'x.parity.json'} has the whole comparison")
+
+
+def test_an_interpreter_that_is_none_is_a_usage_error(
+    module_dir: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HUBBRIDGE_TF1_PYTHON", str(tmp_path / "none"))
+    command = ["to-saved-model", str(module_dir("rnn")), str(tmp_path / "dest")]
+    assert main([*command, "--verify"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "HUBBRIDGE_TF1_PYTHON" in said
+    assert "--no-verify writes DEST without" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_cannot_be_verified(
+    module_dir: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["to-saved-model", str(module_dir("rnn")), str(tmp_path / "dest"), "--dry-run"]
+    assert main([*command, "--verify"]) == 2
+    assert "--verify does not go with --dry-run" in capsys.readouterr().err
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, writer: Any, suffix: str) -> None:
     """Lets a writer write a wrong weight."""
     write = writer.write

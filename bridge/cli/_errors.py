@@ -43,7 +43,7 @@ def report_error(error: Exception) -> int:
 
 
 def _print(message: str, hint: str | None) -> None:
-    style = Style.of(sys.stderr) if sys.stderr is not None else Style()
+    style = Style.of(sys.stderr)
     text = f"{style.red('error:')} {plain(message)}\n"
     if hint:
         text += f"{style.cyan('hint:')} {plain(hint)}\n"

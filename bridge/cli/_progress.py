@@ -18,11 +18,11 @@ PATIENCE = 1.0
 
 
 @contextlib.contextmanager
-def converting(stream: TextIO, *, quiet: bool = False) -> Iterator[Converting]:
+def converting(stream: TextIO | None, *, quiet: bool = False) -> Iterator[Converting]:
     """Yields what a conversion is to call.
 
     Args:
-      stream: where bars go; if it is no terminal that can show one, there are none.
+      stream: where bars go; if it is None, or no terminal that can show one, there are none.
       quiet: show nothing anyway.
     """
     progress = Converting(stream, bars=_shows_bars(stream), quiet=quiet)
@@ -40,7 +40,7 @@ class Converting:
       verifying: to call with what is compared, the batches done and all batches; likewise.
     """
 
-    def __init__(self, stream: TextIO, *, bars: bool, quiet: bool):
+    def __init__(self, stream: TextIO | None, *, bars: bool, quiet: bool):
         self._stream = stream
         self._shows = bars
         self._bar: _Bar | None = _Bar(stream, _copying_columns)
@@ -70,12 +70,12 @@ class Converting:
 
 @contextlib.contextmanager
 def running(
-    stream: TextIO, *, quiet: bool = False
+    stream: TextIO | None, *, quiet: bool = False
 ) -> Iterator[Callable[[str, int, int], None] | None]:
     """Yields what a parity run is to call with what it does, the steps done and all steps.
 
     Args:
-      stream: where the bar goes; if it is no terminal that can show one, None is yielded.
+      stream: where the bar goes; if it is None, or no terminal that can show one, None is yielded.
       quiet: show none anyway.
     """
     if quiet or not _shows_bars(stream):
@@ -88,7 +88,7 @@ def running(
         bar.close()
 
 
-def _shows_bars(stream: TextIO) -> bool:
+def _shows_bars(stream: TextIO | None) -> bool:
     return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
@@ -106,7 +106,7 @@ def _running_columns() -> list[ProgressColumn]:
 
 
 class _Bar:
-    def __init__(self, stream: TextIO, columns: Callable[[], list[ProgressColumn]]):
+    def __init__(self, stream: TextIO | None, columns: Callable[[], list[ProgressColumn]]):
         self._stream = stream
         self._columns = columns
         self._started = time.monotonic()

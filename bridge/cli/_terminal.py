@@ -34,8 +34,14 @@ class Style:
     colour: bool = False
 
     @classmethod
-    def of(cls, stream: TextIO) -> Style:
-        """Finds out; NO_COLOR, TERM=dumb and COLUMNS are respected."""
+    def of(cls, stream: TextIO | None) -> Style:
+        """Finds out; NO_COLOR, TERM=dumb and COLUMNS are respected.
+
+        Args:
+          stream: None where there is none, as with pythonw, or closed by the parent process.
+        """
+        if stream is None:
+            return cls()
         return cls(
             width=min(max(_columns(stream), _MIN_WIDTH), _MAX_WIDTH),
             unicode=_can_encode(stream, "├└│─…·→≤×✓✗"),
@@ -67,10 +73,10 @@ class Style:
         return f"\x1b[1;36m{text}\x1b[0m" if self.colour else text
 
 
-def is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """True if somebody looks at the stream."""
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
 
@@ -127,7 +133,7 @@ def write_stdout(text: str) -> None:
 
 def _write(stream: TextIO | None, text: str) -> OSError | None:
     """Writes, and returns the error if that is not possible."""
-    if stream is None:  # pythonw, or closed by the parent process
+    if stream is None:
         return None
     if not _can_encode(stream, text):
         encoding = stream.encoding or "ascii"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -168,15 +168,16 @@ def parity(
             artifacts=None if report is None else Path(report).parent,
             progress=progress,
         )
-    for path, write in writers.items():
-        _write(path, write(found))
+    failures = _write(found, writers)
     if not quiet:
         from bridge.cli._parity_tree import parity_summary
 
-        hints = _hints(found, report, bisect=bisect)
+        hints = [] if failures else _hints(found, report, bisect=bisect)
         write_stderr(parity_summary(found, Style.of(sys.stderr), hints))
     if as_json == _STDOUT:
         write_stdout(_json(found))
+    if failures:
+        raise DestinationError("; ".join(failures))
     return 0 if found.verdict is Verdict.PASS else 1
 
 
@@ -258,12 +259,19 @@ def _check(path: Path) -> None:
         raise DestinationError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        # Whatever a name of a model holds, such as half of a surrogate pair, the file gets written.
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise DestinationError(f"{path} can't be written: {error.strerror or error}") from error
+def _write(
+    report: ParityReport, writers: Mapping[Path, Callable[[ParityReport], str]]
+) -> list[str]:
+    """Writes each file that can be written; returns why others can't."""
+    from bridge._parity.files import write_report
+
+    failures = []
+    for path, make in writers.items():
+        try:
+            write_report(path, make(report))
+        except DestinationError as error:
+            failures.append(error.message)
+    return failures
 
 
 def _json(report: ParityReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shlex
 import sys
@@ -208,6 +209,55 @@ def test_a_write_that_fails_after_all_is_told(fake: Fake, capsys: Capture) -> No
         pytest.skip("no /dev/full here")
     assert main(["parity", "a", "b", "--json", "/dev/full"]) == 2
     assert "error: /dev/full can't be written: No space left" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_after_all_costs_neither_the_verdict_nor_other_reports(
+    fake: Fake, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.report = reports.failing()
+    data, page, xml = (tmp_path / f"x.{kind}" for kind in ("json", "html", "xml"))
+    opened = Path.open
+
+    def full(path: Path, *args: Any, **kwargs: Any) -> Any:
+        file = opened(path, *args, **kwargs)
+        if path in (data, xml):
+            file.write("cut")
+            monkeypatch.setattr(file, "flush", lambda: os.write(-1, b""), raising=False)
+        return file
+
+    monkeypatch.setattr(Path, "open", full)
+    options = ["--json", str(data), "--junit", str(xml), "--report", str(page)]
+    assert main(["parity", "a", "b", *options]) == 2
+    said = capsys.readouterr().err
+    assert "verdict: fail" in said.lower()
+    assert f"the whole report is in {page}" not in said
+    assert f"error: {data} can't be written: " in said
+    assert f"{xml} can't be written: " in said
+    assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
+
+
+def test_without_stderr_the_verdict_is_the_exit_code(
+    fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["parity", "a", "b"]) == 0
+    fake.report = reports.failing()
+    assert main(["parity", "a", "b", "--json", "-"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "fail"
+
+
+def test_a_disk_that_is_full_is_no_bug(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> ParityReport:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("bridge._parity.run.parity", full)
+    assert main(["parity", "a", "b"]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: the models can't be run: No space left on device"
+    assert "TMPDIR" in hint
 
 
 def test_two_reports_do_not_go_to_one_file(fake: Fake, tmp_path: Path, capsys: Capture) -> None:

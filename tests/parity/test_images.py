@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 
 import ml_dtypes
@@ -307,6 +308,19 @@ def test_a_folder_without_images_is_refused(tmp_path):
         check_inputs([image_pair()], options)
     tmp_path.rmdir()
     with pytest.raises(SourceNotFoundError):
+        photos.find_photos(tmp_path)
+
+
+def test_what_lies_beside_photos_is_no_photo(tmp_path):
+    for name in ("a.jpg", "._a.jpg", "b.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "x.jpg").mkdir()
+    assert [path.name for path in photos.find_photos(tmp_path)] == ["a.jpg"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match=r"a\.jpg is no file"):
         photos.find_photos(tmp_path)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from bridge._parity.crew import Crew
 from bridge._parity.runners import process
+from bridge._parity.runners.fork_server import ForkServer
 from bridge._parity.runners.process import RunnerProcess
 from bridge._parity.runners.protocol import Lane, NoGpuError, RunnerError
 from bridge._parity.runners.subprocesses import environment
@@ -96,6 +97,19 @@ def test_a_crash_says_who_died_of_what_and_when(make):
         "its last words: no such kernel"
     )
     assert error.fatal
+
+
+def test_the_stack_is_not_among_the_last_words(make):
+    frames = "*** Check failure stack trace: ***\\n" + "    @     0x7f00  (unknown)\\n" * 9
+    error = error_of(make(f'print("check failed\\n{frames}", file=sys.stderr); sys.exit(3)'))
+    assert str(error).endswith("; its last words: check failed")
+
+
+def test_what_imports_tensorflow_is_not_waited_for_when_it_is_wanted_no_more():
+    start = time.monotonic()
+    with pytest.raises(InterruptedError):
+        ForkServer(THIS, {}, lambda: time.monotonic() < start + 0.1)
+    assert time.monotonic() - start < 3
 
 
 def test_an_exit_says_its_status(make):

@@ -31,7 +31,7 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
         sources are not at hand.
 
     Raises:
-      UsageError: the folder does not exist, or has none.
+      UsageError: the folder does not exist, has none, or has one that is no file, such as a pipe.
     """
     if folder is None:
         folder = SAMPLE_PHOTOS
@@ -44,8 +44,15 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
             f"can't read the folder of images {folder}: {error.strerror}",
             hint="--images takes a folder of JPEG and PNG files",
         ) from error
-    # What is no file, such as a link to nothing, is found when it is read.
-    photos = tuple(path for path in entries if path.suffix.lower() in _SUFFIXES)
+    # Names with a dot are what systems leave beside files, such as `._a.jpg` of macOS.
+    photos = tuple(
+        path
+        for path in entries
+        if path.suffix.lower() in _SUFFIXES and path.name[0] != "." and not path.is_dir()
+    )
+    for path in photos:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise UsageError(f"{path} is no file", hint="--images takes JPEG and PNG files")
     if not photos:
         raise UsageError(
             f"there is no image in {folder}", hint="it takes .jpg, .jpeg or .png files"

@@ -11,11 +11,13 @@ import contextlib
 import errno
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +26,9 @@ SERVER = Path(__file__).with_name("worker_server.py")
 _LONGEST = 1 << 16
 _PATIENCE = 300.0
 """Seconds that importing TensorFlow may take."""
+
+_LOOKS_UP = 0.1
+"""Seconds after which one who waits for it looks whether it is wanted any more."""
 
 
 class ForkedProcess:
@@ -48,10 +53,18 @@ class ForkedProcess:
 class ForkServer:
     """The process that has TensorFlow."""
 
-    def __init__(self, python: Path, environ: Mapping[str, str]):
-        """Starts it.
+    def __init__(
+        self, python: Path, environ: Mapping[str, str], is_wanted: Callable[[], bool] = lambda: True
+    ):
+        """Starts it, and waits until it has imported TensorFlow.
+
+        Args:
+          python: the interpreter.
+          environ: its environment.
+          is_wanted: asked now and then while that lasts.
 
         Raises:
+          InterruptedError: it is wanted no more.
           OSError: it can't be started, or ends at once, for instance for want of TensorFlow.
         """
         self._lock = threading.Lock()
@@ -67,13 +80,12 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._channel.settimeout(_PATIENCE)
         try:
+            self._wait(is_wanted)
             self._answer()
         except BaseException:
             self.close()
             raise
-        self._channel.settimeout(None)
 
     def start(
         self, lane: Mapping[str, Any], environ: Mapping[str, str], stderr: IO[bytes]
@@ -126,6 +138,14 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
 
+    def _wait(self, is_wanted: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not select.select([self._channel], [], [], _LOOKS_UP)[0]:
+            if not is_wanted():
+                raise InterruptedError(errno.EINTR, "it is wanted no more")
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
     def _answer(self) -> dict[str, Any]:
         data = self._channel.recv(_LONGEST)
         if not data:
@@ -138,10 +158,15 @@ _servers: dict[tuple[str, ...], ForkServer | None] = {}
 _lock = threading.Lock()
 
 
-def fork_server(python: Path, environ: Mapping[str, str]) -> ForkServer | None:
+def fork_server(
+    python: Path, environ: Mapping[str, str], is_wanted: Callable[[], bool]
+) -> ForkServer | None:
     """Returns a server of an interpreter; None where there can be none.
 
     It is started when it is first asked for, and lives as long as this process.
+
+    Raises:
+      InterruptedError: while it was started, `is_wanted` said that it is wanted no more.
     """
     if sys.platform != "linux":  # forking what has libraries of macOS loaded is not safe
         return None
@@ -153,7 +178,9 @@ def fork_server(python: Path, environ: Mapping[str, str]) -> ForkServer | None:
         known = _servers.get(key)
         if key not in _servers or (known is not None and not known.lives):
             try:
-                server = ForkServer(python, environ)
+                server = ForkServer(python, environ, is_wanted)
+            except InterruptedError:
+                raise
             except OSError:
                 _servers[key] = None  # a process of its own will say what is wrong
             else:

@@ -24,7 +24,14 @@ from bridge._parity.runners.protocol import (
     Values,
 )
 from bridge._parity.runners.segments import Results, Segment, Segments
-from bridge._parity.runners.subprocesses import Process, end, ending, environment, exchange
+from bridge._parity.runners.subprocesses import (
+    Process,
+    end,
+    ending,
+    environment,
+    exchange,
+    last_words,
+)
 from bridge._parity.runners.worker_values import (
     TransportError,
     length,
@@ -35,9 +42,6 @@ from bridge._surfaces.surface import HUB_MODULE, Call
 from bridge.model import format_tags
 
 WORKER = Path(__file__).with_name("worker.py")
-
-_LAST_LINES = 5
-_LAST_WORDS = 400
 
 
 class RunnerProcess:
@@ -279,7 +283,7 @@ class RunnerProcess:
         if self._is_closed():
             return f"was closed while {doing}"
         how = "gave an answer that is none" if line else ending(status)
-        return f"{how} while {doing}{self._last_words()}"
+        return f"{how} while {doing}{last_words(self._stderr())}"
 
     # -- the process ------------------------------------------------------------------------------
 
@@ -301,8 +305,10 @@ class RunnerProcess:
         environ = environment(lane)
         # A GPU's driver is better not loaded before a fork, and TensorFlow 1 starts fast.
         forks = lane.runtime == "tf2" and lane.device != "gpu" and self._script == WORKER
-        server = fork_server(lane.python, environ) if forks else None
         try:
+            server = None
+            if forks:
+                server = fork_server(lane.python, environ, lambda: not self._closed)
             # Appended to, so that it can be cut from outside.
             with self._stderr().open("ab") as stderr:
                 self._process = None
@@ -348,15 +354,6 @@ class RunnerProcess:
 
     def _stderr(self) -> Path:
         return self._work / "stderr.txt"
-
-    def _last_words(self) -> str:
-        """Returns the end of what the process said on stderr, as the rest of a sentence."""
-        with contextlib.suppress(OSError):
-            lines = self._stderr().read_text("utf-8", "replace").split("\n")
-            words = " ".join(" ".join(lines[-_LAST_LINES:]).split())[-_LAST_WORDS:].strip()
-            if words:
-                return f"; its last words: {words}"
-        return ""
 
     def _who(self) -> str:
         release = f"TF {self._facts['tensorflow']}" if self._facts else "TensorFlow"

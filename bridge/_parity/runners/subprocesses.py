@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,12 @@ from bridge._parity.runners.protocol import Lane
 
 _KEPT = frozenset({"TF_ENABLE_ONEDNN_OPTS", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR"})
 """Variables of the environment that the user sets for a TensorFlow of any release."""
+
+_LAST_LINES = 5
+_LAST_WORDS = 400
+
+_STACK = re.compile(r"\s*(@ +0x|\*\*\* )")
+"""What is printed of the stack when a check of TensorFlow fails, after what tells why."""
 
 
 def environment(lane: Lane) -> dict[str, str]:
@@ -100,3 +107,18 @@ def ending(status: int) -> str:
     except ValueError:
         name = f"signal {-status}"
     return f"ended by {name}" + (", perhaps for want of memory," if name == "SIGKILL" else "")
+
+
+def last_words(stderr: Path) -> str:
+    """Returns the end of what a process said on stderr, as the rest of a sentence.
+
+    Args:
+      stderr: the file that it went to.
+    """
+    with contextlib.suppress(OSError):
+        text = stderr.read_text("utf-8", "replace")
+        lines = [line for line in text.split("\n") if not _STACK.match(line)]
+        words = " ".join(" ".join(lines[-_LAST_LINES:]).split())[-_LAST_WORDS:].strip()
+        if words:
+            return f"; its last words: {words}"
+    return ""
