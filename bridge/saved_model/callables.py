@@ -161,21 +161,54 @@ def add_serving_signature(body: Body, state: State, report: Report) -> int:
 
 
 def _keywords(names: Sequence[str], report: Report) -> list[str]:
-    """Returns the names of a Python function's arguments, where the inputs' own can't be."""
-    keywords: list[str] = []
-    for name in names:
-        base = name or "input"
-        while keyword.iskeyword(base) or base == "self" or base in keywords:
-            base += "_"
-        if base != name:
+    """Returns the names of a Python function's arguments: the inputs' own where they can be.
+
+    Of `a.b` and the like TensorFlow makes other names, and binds arguments in the order of those,
+    older releases in that of the names as they stand. Where the two orders differ, or two names
+    become one, inputs get names that TensorFlow leaves as they are.
+    """
+    keywords = _free_names(names, [name or "input" for name in names])
+    seen = [_sanitized(key) for key in sorted(keywords)]
+    if seen != sorted(set(seen)):
+        keywords = _free_names(names, [_sanitized(name) for name in names])
+    for name, key in zip(names, keywords, strict=True):
+        if name != key:
+            why = "Python" if not name or _is_pythons(name) else "TensorFlow"
             report.remark(
                 "name",
                 name,
-                f"as a keyword of loaded serving signatures it is called {base!r}, for Python has "
-                "no argument of its name",
+                f"as a keyword of loaded serving signatures it is called {key!r}, for {why} has no "
+                "argument of its name",
             )
-        keywords.append(base)
     return keywords
+
+
+def _free_names(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Returns names that are different, and that arguments in Python may have.
+
+    Args:
+      names: of the inputs.
+      wanted: what they are to be called; who keeps its name comes first.
+    """
+    free: dict[str, str] = {}
+    pairs = zip(names, wanted, strict=True)
+    for name, base in sorted(pairs, key=lambda pair: pair[0] != pair[1] or _is_pythons(pair[0])):
+        key = base
+        while _is_pythons(key) or key in free.values():
+            key += "_"
+        free[name] = key
+    return [free[name] for name in names]
+
+
+def _is_pythons(name: str) -> bool:
+    """Whether a loaded function can't take a keyword argument of this name."""
+    return keyword.iskeyword(name) or name == "self"
+
+
+def _sanitized(name: str) -> str:
+    """Returns what TensorFlow makes of the name of an argument (`sanitize_arg_name` there)."""
+    swapped = "".join(c if c.isalnum() else "_" for c in name)
+    return swapped if swapped[:1].isalpha() else f"arg_{swapped}"
 
 
 def _output_spec(outputs: Mapping[str, Endpoint]) -> tf_pb.StructuredValue:

@@ -197,6 +197,41 @@ def test_an_input_name_that_python_has_no_argument_for_gets_another(
     assert float(obj({name: 1.0})) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "keywords"),
+    [
+        ("a.b", "a_b", ("a_b_", "a_b")),  # one name, once TensorFlow has loaded it
+        ("a.b", "a_a", ("a_b", "a_a")),  # in another order then
+        ("a.b", "a.c", ("a.b", "a.c")),
+        ("class", "class_", ("class__", "class_")),
+    ],
+)
+def test_inputs_whose_names_tensorflow_changes_stay_apart_and_in_place(
+    tmp_path: Path, first: str, second: str, keywords: tuple[str, str]
+) -> None:
+    graph = variant(
+        [],
+        [
+            placeholder("x"),
+            placeholder("y"),
+            constant("one", 1.0),
+            plus("z", "y", "one"),
+        ],
+        {
+            "default": (
+                {first: info("x:0"), second: info("y:0")},
+                {"x": info("x:0"), "z": info("z:0")},
+            )
+        },
+    )
+    report, obj = convert(tmp_path, graph)
+    renamed = {old: new for old, new in zip((first, second), keywords, strict=True) if old != new}
+    assert {note.name for note in report.remarks if note.kind == "name"} == set(renamed)
+    serve = obj.signatures["default"]
+    outputs = serve(**{keywords[0]: np.float32(2), keywords[1]: np.float32(5)})
+    assert {key: float(value) for key, value in outputs.items()} == {"x": 2, "z": 6}
+
+
 @pytest.mark.parametrize("name", ["tensorflow_version", "graph_debug_info"])
 def test_a_signature_is_not_overwritten_by_what_the_loader_sets(tmp_path: Path, name: str) -> None:
     nodes = [placeholder("x"), constant("c", 1.0), plus("y", "x", "c")]
