@@ -286,8 +286,7 @@ def decide(
         )
     closest = min(passed, key=_headroom)
     difference = closest.difference
-    left = sum(row.status is Status.NOT_COMPARABLE for row in comparisons)
-    rest = f"; {left} could not be compared" if left else ""
+    rest = _not_run(rows)
     what = "the output" if len(passed) == 1 else f"all {len(passed)} outputs"
     # An equal output has endless headroom; where even the closest to its limit has, all are equal.
     if difference is None or math.isinf(difference.headroom):
@@ -297,6 +296,16 @@ def decide(
         f"{what} compared passed; closest to its limit is {describe_row(closest)}, where max|a-b| "
         f"is {difference.max_abs:.3g}, {difference.headroom:.3g} times below what is allowed{rest}"
     )
+
+
+def _not_run(rows: Iterable[Comparison]) -> str:
+    """Says what a run that passes has not compared."""
+    left = [row.status for row in rows]
+    parts = (
+        (Status.NOT_COMPARABLE, "could not be compared"),
+        (Status.SKIPPED, f"{'was' if left.count(Status.SKIPPED) == 1 else 'were'} skipped"),
+    )
+    return "".join(f"; {left.count(status)} {what}" for status, what in parts if status in left)
 
 
 def _never_compared(comparisons: Iterable[Comparison]) -> Comparison | None:

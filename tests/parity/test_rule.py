@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -169,9 +170,14 @@ def test_an_output_that_broke_the_rule_in_every_batch_keeps_the_run_from_passing
     )
 
 
-def test_a_pass_says_how_many_outputs_could_not_be_compared():
-    _, sentence = decide([], [row(), row(Status.NOT_COMPARABLE, output="b", reason="random")])
+def test_a_pass_says_what_it_is_without():
+    other = row(Status.NOT_COMPARABLE, output="b", reason="random")
+    _, sentence = decide([], [row(), other])
     assert sentence.endswith("; 1 could not be compared")
+    _, sentence = decide([], [row(), row(**NO_GPU)], [replace(other, kind="gradient")])
+    assert sentence.endswith("; 1 could not be compared; 1 was skipped")
+    _, sentence = decide([], [row(), row(**NO_GPU), row(**NO_GPU)])
+    assert sentence.endswith("; 2 were skipped")
 
 
 FAR = Breach(BreachKind.FAR, 1e-3, 1e-5)
