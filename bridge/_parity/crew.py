@@ -17,6 +17,7 @@ from bridge._parity.runners.protocol import (
     NoGpuError,
     RunnerError,
     TrainResult,
+    Value,
     Values,
 )
 from bridge._parity.runners.segments import Results
@@ -117,6 +118,10 @@ class Crew:
     def losses(self, lane: Lane, call: Call) -> Future[list[float] | RunnerError]:
         """Lets a lane compute the regularization losses of what a call belongs to."""
         return self._submit(lane, lambda: self._runners[lane].losses(call))
+
+    def loss_gradients(self, lane: Lane, call: Call) -> Future[dict[str, Value] | RunnerError]:
+        """Lets a lane compute the gradients of the sum of those losses."""
+        return self._submit(lane, lambda: self._runners[lane].loss_gradients(call))
 
     def _submit(self, lane: Lane, work: Callable[[], T]) -> Future[T | RunnerError]:
         return self._threads[lane].submit(self._timed, lane, work)

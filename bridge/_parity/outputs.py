@@ -87,6 +87,21 @@ class _Tally:
         return "; ".join(reasons)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Where a pair of signatures failed.
+
+    Attributes:
+      pair: the signatures, each with one way to call it, and with the outputs that failed so.
+      batch: the first batch on which one of them did.
+      tolerance: of that output, in one TensorFlow on one device.
+    """
+
+    pair: Pair
+    batch: Batch
+    tolerance: Tolerance
+
+
 @dataclass
 class OutputComparer:
     """Compares one pair of signatures in all lanes.
@@ -133,9 +148,33 @@ class OutputComparer:
             self._compare(*waiting)
         return [self._entry(tally) for tally in self._tallies]
 
-    def first_failure(self) -> Batch | None:
-        """The batch on which an output failed first."""
-        return next((t.failed_on for t in self._tallies if t.failed_on), None)
+    def first_failure(self) -> Failure | None:
+        """Returns the first failure; one of the reference against the candidate, if there is any.
+
+        Where only two devices differ, both models are called in their main ways.
+        """
+        failed = [t for t in self._tallies if t.failed_on]
+        first = next((t for t in failed if t.route.lanes.first.side != t.route.lanes.second.side),
+                     next(iter(failed), None))  # fmt: skip
+        if first is None or first.failed_on is None:
+            return None
+        ours, theirs = self.pair.reference, self.pair.candidate
+        route = first.route
+        calls = route.first, route.second
+        if route.lanes.first.side == route.lanes.second.side:
+            calls = ours.calls[0], theirs.calls[0]
+        names = {t.names[0] for t in failed if t.route is route}
+        outputs = {name: self.pair.outputs[name] for name in self.pair.outputs if name in names}
+        narrowed = Pair(
+            replace(ours, calls=calls[:1], outputs={n: ours.outputs[n] for n in outputs}),
+            replace(
+                theirs, calls=calls[1:], outputs={n: theirs.outputs[n] for n in outputs.values()}
+            ),
+            self.pair.inputs,
+            outputs,
+        )
+        tolerance = tolerance_for(self.options, ours.signature, first.names[0], across=False)
+        return Failure(narrowed, first.failed_on, tolerance)
 
     def _tally(self, route: Route, names: tuple[str, str, str]) -> _Tally:
         signature = self.pair.reference.signature

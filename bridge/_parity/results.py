@@ -79,8 +79,8 @@ class StructureCheck:
 
     Attributes:
       check: what was looked at: `variant`, `signature`, `input`, `output`, `variable`,
-        `trainable`, `regularization_loss`, `update_op`, `asset`, `table`, `attachment`,
-        `image_size`, `callable`.
+        `trainable`, `variable_list`, `regularization_loss`, `update_op`, `asset`, `table`,
+        `attachment`, `image_size`, `callable`.
       name: its name.
       status: pass or fail; not comparable where a conversion names it as not kept, of a callable
         that a module can't have, and of a table that can't be read.
@@ -203,7 +203,8 @@ class Comparison:
     """One output of one signature, compared over all inputs.
 
     Attributes:
-      kind: `output`; in training `gradient`, `regularization_loss` or `variable`.
+      kind: `output`; in training `gradient`, `variable`, `regularization_loss` or
+        `regularization_gradient`.
       reference_runtime: name of what ran the reference.
       candidate_runtime: name of what ran the candidate.
       device: `cpu` or `gpu`: where the candidate ran.

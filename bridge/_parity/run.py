@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bridge._parity.bisection.script import script_name
 from bridge._parity.bisection.search import bisect
 from bridge._parity.crew import Crew
 from bridge._parity.feed.inputs import Batch, InputLog, batches, check_inputs, count_batches
 from bridge._parity.lanes import CANDIDATE, REFERENCE, LanePair, Plan, plan
+from bridge._parity.losses import LossComparer
 from bridge._parity.options import ParityOptions, as_json
-from bridge._parity.outputs import OutputComparer
+from bridge._parity.outputs import Failure, OutputComparer
 from bridge._parity.random.pins import pin
 from bridge._parity.random.random_ops import RandomOps, random_ops
 from bridge._parity.results import Comparison, ParityReport, Side, Status
-from bridge._parity.rule import RULE, check_overrides, decide, tolerance_for
+from bridge._parity.rule import RULE, check_overrides, decide
 from bridge._parity.runners.tf1 import find_tf1_python, idle
 from bridge._parity.structure import compare_structure
-from bridge._parity.training import TrainedPair, TrainingComparer, to_train, training_calls
+from bridge._parity.training import TrainingComparer
+from bridge._parity.training_ways import TrainedPair, TrainingWays, to_train
 from bridge._surfaces.read import read_surface
 from bridge._surfaces.surface import Pair, Surface
 from bridge.errors import MissingExtraError
@@ -164,7 +168,7 @@ class _Run:
             self._run(drawing, self.plan.moved(moved), [copy.path for copy in copies], reasons)
 
     def _one_of_each_loss(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Returns a signature of each variant with losses on both sides that is not trained.
+        """Returns a signature of each variant with losses on both sides.
 
         Those of which the structure says that they can't be compared are none.
         """
@@ -174,10 +178,12 @@ class _Run:
             if check.check == "regularization_loss"
             and int(check.reference) == int(check.candidate) > 0
         }
-        for pair in self._trained:
-            compared.discard(format_tags(pair.reference.variant))
         first = {format_tags(pair.reference.variant): pair for pair in reversed(pairs)}
         return [pair for tags, pair in first.items() if tags in compared]
+
+    @functools.cached_property
+    def _ways(self) -> TrainingWays:
+        return TrainingWays(*self.surfaces)
 
     @property
     def _variables(self) -> dict[str, dict[int, str]]:
@@ -213,9 +219,9 @@ class _Run:
             lanes = lanes.without(missing)
             for pair in pairs:
                 unpinned = reasons.get(id(pair), _Unpinned())
-                failed_on = self._compare(pair, lanes, crew, unpinned.outputs)
-                if failed_on and self.options.bisect:
-                    self._bisect(pair, failed_on, models)
+                failure = self._compare(pair, lanes, crew, unpinned.outputs)
+                if failure and self.options.bisect:
+                    self._bisect(failure, models)
                 if pair in self._trained:
                     self._train(pair, lanes, crew, unpinned.training)
                 if pair in self._with_losses:
@@ -252,8 +258,8 @@ class _Run:
 
     def _compare(
         self, pair: Pair, lanes: Plan, crew: Crew, reasons: Mapping[str, str]
-    ) -> Batch | None:
-        """Compares one pair; returns the batch on which it failed first."""
+    ) -> Failure | None:
+        """Compares one pair; returns where it failed first."""
         what = f"{pair.reference.signature} of {format_tags(pair.reference.variant)}"
         comparer = OutputComparer(pair, lanes, crew, self.options, reasons)
         log = InputLog(pair)
@@ -272,27 +278,20 @@ class _Run:
         return comparer.first_failure()
 
     def _train(self, pair: Pair, lanes: Plan, crew: Crew, reason: str) -> None:
-        calls = training_calls(pair, *self.surfaces)
-        excused, has_losses = self._excused(pair), self._with_counted_losses(pair)
-        trained = TrainedPair(pair, calls[0], calls[1], self.names, excused, has_losses)
-        comparer = TrainingComparer(trained, lanes, crew, self.options)
-        if reason:
-            self.report.training += comparer.listed(reason)
-            return
+        excused = self._excused(pair)
         self.progress(f"training {pair.reference.signature}", self._done, self._total)
-        first, *more = itertools.islice(self._batches(pair), 2)
-        # In a batch of one, batch norm makes zeros of features, and of all gradients before it.
-        batch = more[0] if more and more[0].name == first.name else first
-        self.report.training += comparer.run(batch)
+        for first, second in self._ways.of(pair):
+            trained = TrainedPair(pair, first, second, self.names, excused)
+            comparer = TrainingComparer(trained, lanes, crew, self.options)
+            if reason:
+                self.report.training += comparer.listed(reason)
+            else:
+                self.report.training += comparer.run(_larger_first(self._batches(pair)))
 
     def _compare_losses(self, pair: Pair, lanes: Plan, crew: Crew) -> None:
-        trained = TrainedPair(pair, pair.reference.calls[0], pair.candidate.calls[0], {}, {})
-        self.report.training += TrainingComparer(trained, lanes, crew, self.options).losses()
-
-    def _with_counted_losses(self, pair: Pair) -> bool:
-        """Whether the structure says how many regularization losses the variant should have."""
-        counted = {c.variant for c in self.report.structure if c.check == "regularization_loss"}
-        return format_tags(pair.reference.variant) in counted
+        calls = pair.reference.calls[0], pair.candidate.calls[0]
+        trained = TrainedPair(pair, *calls, self.names, {})
+        self.report.training += LossComparer(trained, lanes, crew, self.options).run()
 
     def _excused(self, pair: Pair) -> dict[str, str]:
         """Why variables can't be compared after training."""
@@ -315,19 +314,17 @@ class _Run:
             excused[name] = "it is the state of random ops, which a module does not have"
         return excused
 
-    def _bisect(self, pair: Pair, batch: Batch, models: Sequence[Path]) -> None:
-        tolerance = tolerance_for(
-            self.options, pair.reference.signature, next(iter(pair.outputs)), across=False
-        )
+    def _bisect(self, failure: Failure, models: Sequence[Path]) -> None:
+        taken = [Path(found.repro).name for found in self.report.bisections if found.repro]
         self.report.bisections.append(
             bisect(
                 models[0],
                 models[1],
-                pair,
-                batch.values,
-                tolerance,
+                failure.pair,
+                failure.batch.values,
+                failure.tolerance,
                 Path(sys.executable),
-                self.artifacts,
+                self.artifacts / script_name(failure.pair, taken),
                 time_limit=self.options.time_limit,
             )
         )
@@ -351,6 +348,16 @@ def _can_be_fed(pair: Pair) -> bool:
     """Whether both sides take the same inputs; if not, a check of the structure has failed."""
     ours = pair.inputs.keys() == pair.reference.inputs.keys()
     return ours and set(pair.inputs.values()) == pair.candidate.inputs.keys()
+
+
+def _larger_first(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields up to two batches of each set.
+
+    In a batch of one, batch norm makes zeros of features, and of all gradients before it. A set
+    starts with such a batch if it has several.
+    """
+    for _, of_set in itertools.groupby(batches, key=lambda batch: batch.name):
+        yield from reversed(list(itertools.islice(of_set, 2)))
 
 
 def _draws(pair: Pair, ops: Sequence[RandomOps]) -> list[object]:

@@ -13,6 +13,8 @@
 6. What a SavedModel offers besides its signatures, a SavedModel must offer too, and it is compared
    likewise; unless it runs the graph of the same signature in both. A module has no place for it.
    A call of a SavedModel must be one of the other, and return what it returns in the same form.
+   No more has a module place for what only functions of a SavedModel stand for, which nothing
+   serves; unless the SavedModel says of what module it was made, and so becomes that again.
 7. A SavedModel that serves anything serves every signature of a module's variant without tags, and
    `default` also as `serving_default`. What it serves as `default` must be the module's, also where
    that is not known to be what it computes when it is called. A callable that takes what those of a
@@ -22,7 +24,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge._parity.results import Status, StructureCheck
@@ -36,6 +38,8 @@ from bridge.tensor_info import describe
 
 _Key = tuple[Tags, str]
 _DEFAULT: _Key = (INFERENCE, DEFAULT)
+
+_NOT_KEPT = "nothing serves it, and a TF1 Hub module has nothing but signatures"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def compare_structure(reference: Surface, candidate: Surface) -> Structure:
     comparison.run()
     variables = match_variables(reference, candidate)
     state = compare_state(reference, candidate, comparison.variants, variables)
-    return Structure([*comparison.checks, *state], comparison.pairs, variables)
+    checks = [*comparison.checks, *state]
+    return Structure(checks, comparison.pairs, variables)
 
 
 class _Comparison:
@@ -96,8 +101,13 @@ class _Comparison:
         reason: str = "",
         variant: Tags | None = None,
         signature: str | None = None,
+        missing: Sequence[Computation] = (),
     ) -> None:
+        """Adds a check; `missing` is what the candidate lacks, where the reason is that it does."""
         status = Status.FAIL if reason else Status.PASS
+        to_module = self._candidate.format == HUB_MODULE
+        if to_module and missing and not any(computation.is_kept for computation in missing):
+            status, reason = Status.NOT_COMPARABLE, _NOT_KEPT
         label = None if variant is None else format_tags(variant)
         self.checks.append(
             StructureCheck(check, name, status, reference, candidate, reason, label, signature)
@@ -115,8 +125,10 @@ class _Comparison:
             label = format_tags(tags)
             if None in same:
                 has = ", ".join(map(format_tags, _variants(self._candidate)))
+                missing = [n for n, key in zip(names, same, strict=True) if key is None]
                 self._add("variant", label, text, f"has {has}",
-                          f"the candidate has no variant {label}", tags)  # fmt: skip
+                          f"the candidate has no variant {label}", tags,
+                          missing=[self._ours[tags, n] for n in missing])  # fmt: skip
             else:
                 self._add("variant", label, text, f"the same as {there}", variant=tags)
             return
@@ -147,7 +159,8 @@ class _Comparison:
             has = ", ".join(repr(n) for variant, n in sorted(self._theirs, key=str)
                             if variant == other[0])  # fmt: skip
             reason = f"the candidate has no signature {name!r} in variant {format_tags(tags)}"
-            self._add("signature", name, reference, f"has {has}", reason, tags, name)
+            self._add("signature", name, reference, f"has {has}", reason, tags, name,
+                      [ours])  # fmt: skip
             return
         theirs = self._theirs[other]
         self._add("signature", name, reference, _ways(theirs), self._not_served(ours, theirs),

@@ -31,7 +31,7 @@ def what_differs(
     named = [call for call in theirs if (call.kind, call.name) == (ours.kind, ours.name)]
     if not named:
         return f"the candidate can't be called as {ours.label}"
-    taking = [call for call in named if _takes(call, ours, inputs)]
+    taking = [call for call in named if is_called_like(call, ours, inputs)]
     if not taking:
         return f"it is called {_text(ours)}, in the candidate {_text(named[0])}"
     paths = {outputs[name]: path for name, path in ours.outputs.items() if name in outputs}
@@ -45,8 +45,13 @@ def what_differs(
     return f"the candidate does not return all outputs when it is called {_text(ours)}"
 
 
-def _takes(theirs: Call, ours: Call, inputs: Mapping[str, str]) -> bool:
-    """Whether what one call gives is what another takes. `training` is what the variant says."""
+def is_called_like(theirs: Call, ours: Call, inputs: Mapping[str, str]) -> bool:
+    """Whether what one call gives is what another of its name takes.
+
+    What `training` is, the variant says.
+    """
+    if (theirs.kind, theirs.name) != (ours.kind, ours.name):
+        return False
     args = _renamed(ours.args, inputs)
     given = {k: _renamed(value, inputs) for k, value in ours.kwargs.items() if k != TRAINING}
     wanted = {k: _renamed(value, {}) for k, value in theirs.kwargs.items() if k != TRAINING}

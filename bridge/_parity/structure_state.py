@@ -2,15 +2,11 @@
 
 1. Variables are the same if their names are; those that are left, if dtype, shape and bytes are. No
    side may have one more, but that a module has none that only hold the state of random ops.
-2. Updates are compared as the set of variables that they change. Where only one side has a variant
-   for training, whose graph is that of the other variant, its updates belong to that one.
-3. A SavedModel lists one kind of regularization losses, those of training. So between a module and
+2. A SavedModel lists one kind of regularization losses, those of training. So between a module and
    a SavedModel, those of {} are not compared where both have {train}.
-4. An update op of a module that depends on the inputs of no signature has no place in a SavedModel,
-   whose calls run update ops.
-5. Tables are the same if their content is, whatever they are called. One whose content is not
+3. Tables are the same if their content is, whatever they are called. One whose content is not
    known is listed.
-6. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
+4. Assets and attachments that the reference has must be there, with the same bytes. A SavedModel
    that attaches nothing may say the size of images by its input alone.
 """
 
@@ -20,6 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from bridge._parity.results import Status, StructureCheck
+from bridge._parity.structure_lists import compare_lists
+from bridge._parity.structure_updates import compare_updates
 from bridge._surfaces.surface import (
     HUB_MODULE,
     SAVED_MODEL,
@@ -48,9 +46,10 @@ def compare_state(
     """
     return [
         *_variables(reference, candidate, names),
-        *_trainable(reference, candidate, names),
+        *_trainable(reference, candidate, variants, names),
+        *compare_lists(reference, candidate, variants, names),
         *_losses(reference, candidate, variants),
-        *_updates(reference, candidate, variants, names),
+        *compare_updates(reference, candidate, variants, names),
         *_assets(reference, candidate),
         *_tables(reference, candidate),
         *_attachments(reference, candidate, variants),
@@ -127,15 +126,52 @@ def _difference(ours: SeenVariable, theirs: SeenVariable) -> str:
     return "" if ours.digest == theirs.digest else "the candidate's bytes differ"
 
 
-def _trainable(reference: Surface, candidate: Surface, names: _Names) -> Iterable[StructureCheck]:
-    words = {True: "trainable", False: "not trainable"}
+def _trainable(
+    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags], names: _Names
+) -> Iterable[StructureCheck]:
     for name, other in names.items():
         ours = reference.variables[name].trainable
         theirs = candidate.variables[other].trainable
-        reason = (
-            "" if ours == theirs else f"it is {words[ours]}, the candidate's is {words[theirs]}"
-        )
-        yield _check("trainable", name, words[ours], words[theirs], reason)
+        if ours != theirs:
+            yield _trainable_check(name, ours, theirs)
+            continue
+        differing = [
+            _trainable_check(name, not trained, trained, tags)
+            for tags, there in variants.items()
+            if (trained := _differs_in_variant(reference, candidate, tags, there, name, other))
+            is not None
+        ]
+        yield from differing or [_trainable_check(name, ours, theirs)]
+
+
+def _differs_in_variant(
+    reference: Surface, candidate: Surface, tags: Tags, there: Tags, name: str, other: str
+) -> bool | None:
+    """Returns whether a variant of the candidate trains a variable, if the reference's does not so.
+
+    A SavedModel trains what any variant of its module did. So a variant of the module that trains
+    less is no fault of the SavedModel, but one of a module that comes from a SavedModel which does
+    not record it.
+    """
+    if candidate.format != HUB_MODULE or other not in candidate.declared.get(there, ()):
+        return None
+    if reference.format == HUB_MODULE:
+        if name not in reference.declared.get(tags, ()):
+            return None
+        ours = name in reference.trained.get(tags, ())
+    else:
+        recorded = reference.trained.get(there)
+        ours = reference.variables[name].trainable if recorded is None else name in recorded
+    theirs = other in candidate.trained.get(there, ())
+    return None if ours == theirs else theirs
+
+
+def _trainable_check(
+    name: str, ours: bool, theirs: bool, variant: Tags | None = None
+) -> StructureCheck:
+    words = {True: "trainable", False: "not trainable"}
+    reason = "" if ours == theirs else f"it is {words[ours]}, the candidate's is {words[theirs]}"
+    return _check("trainable", name, words[ours], words[theirs], reason, variant)
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -151,59 +187,6 @@ def _losses(
         theirs = candidate.regularization_losses.get(other, 0)
         reason = "" if ours == theirs else f"the reference has {ours}, the candidate {theirs}"
         yield _check("regularization_loss", "count", str(ours), str(theirs), reason, tags)
-
-
-def _updates(
-    reference: Surface, candidate: Surface, variants: Mapping[Tags, Tags], names: _Names
-) -> Iterable[StructureCheck]:
-    own = {ours: theirs for theirs, ours in names.items()}
-    for tags, other in variants.items():
-        ours = _updated(reference, tags, variants.keys())
-        theirs = _updated(candidate, other, variants.values())
-        apart = reference.updated_apart.get(tags, frozenset())
-        for name in sorted(ours):
-            if name not in names:
-                continue  # that the variable is not there is told already
-            if names[name] in theirs:
-                yield _check("update_op", name, "updated", "updated", variant=tags)
-            elif name in apart and candidate.format == SAVED_MODEL:
-                text = "not updated: the op depends on no input, so that no call can run it"
-                yield _check("update_op", name, "updated", text, variant=tags)
-            else:
-                reason = "no update op of the candidate changes it"
-                yield _check("update_op", name, "updated", "not updated", reason, tags)
-        for name in sorted(theirs):
-            if name not in own or own[name] in ours:
-                continue
-            if name in candidate.updated_apart.get(other, ()) and reference.format == SAVED_MODEL:
-                text = "updated, by an op that depends on no input"
-                yield _check("update_op", own[name], "not updated", text, variant=tags)
-            else:
-                reason = "the candidate changes it, the reference does not"
-                yield _check("update_op", own[name], "not updated", "updated", reason, tags)
-
-
-def _updated(surface: Surface, tags: Tags, matched: Iterable[Tags]) -> frozenset[str]:
-    """Returns what a variant updates, and what those that are it again do."""
-    result = surface.updated.get(tags, frozenset())
-    for other in surface.updated.keys() - set(matched):
-        if _is_again(surface, other, tags):
-            result |= surface.updated[other]
-    return result
-
-
-def _is_again(surface: Surface, tags: Tags, original: Tags) -> bool:
-    """True if all that a variant computes is what another one does."""
-    by_key = {(c.variant, c.signature): c for c in surface.computations}
-    for computation in surface.computations:
-        if computation.variant != tags:
-            continue
-        same = computation.same_as
-        while same is not None and same[0] != original:
-            same = by_key[same].same_as
-        if same is None:
-            return False
-    return True
 
 
 # -- the rest --------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ through the model. An item of a list goes by its index.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from bridge._surfaces.contents import Contents
 from bridge._surfaces.saved_interfaces import Interface
-from bridge._surfaces.surface import Computation
+from bridge._surfaces.surface import Computation, Updates
 from bridge._surfaces.ways import Way, WayReader, same_graph
 from bridge.dtypes import dtype_name
 from bridge.errors import UnsupportedError
@@ -38,7 +39,10 @@ _NOT_FOLLOWED = frozenset(
 
 
 def further_computations(
-    reader: WayReader, interfaces: Iterable[Interface], contents: Contents
+    reader: WayReader,
+    interfaces: Iterable[Interface],
+    contents: Contents,
+    updates: Callable[[Way], Updates],
 ) -> tuple[Computation, ...]:
     """Returns the callables that no signature stands for, each named as a call of it.
 
@@ -48,6 +52,7 @@ def further_computations(
       reader: reads the ways to call them.
       interfaces: where the signatures are offered.
       contents: digests of what functions compute.
+      updates: tells what a way does to variables.
     """
     known: dict[tuple[Tags, str], list[Way]] = {}
     for interface in interfaces:
@@ -82,7 +87,8 @@ def further_computations(
                 if all(any(are_same(way, other) for other in others) for way in ways)
             )
             full = name if number == 1 else f"{name}, form {number}"
-            result.append(_computation(full, ways, next(same_as, None)))
+            computation = _computation(full, ways, next(same_as, None))
+            result.append(replace(computation, updates=tuple(map(updates, ways))))
     return tuple(result)
 
 

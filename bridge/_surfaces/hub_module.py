@@ -6,7 +6,7 @@ variable is a variable of its own, as the module's graph has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bridge._surfaces.bodies import Bodies
 from bridge._surfaces.contents import Contents
 from bridge._surfaces.digests import digest_of_ranges, digests_of_assets
 from bridge._surfaces.image_size import image_size
+from bridge._surfaces.module_updates import ModuleUpdates
 from bridge._surfaces.surface import HUB_MODULE, Call, Computation, SeenVariable, Surface
 from bridge._surfaces.tables import (
     Filling,
@@ -22,14 +23,12 @@ from bridge._surfaces.tables import (
     keys_of,
     seen_tables,
 )
-from bridge._surfaces.writes import EffectsReader
-from bridge.graph import Tensor, parse_tensor
+from bridge.graph import parse_tensor
 from bridge.hub_module import read_hub_module
 from bridge.model import INFERENCE, Endpoint, Model, Shape, Tags, Variant, shape_from_proto
 from bridge.ops import REFERENCE_TABLES, RESOURCE_TABLE
 from bridge.proto import tf_pb
 from bridge.report import Report
-from bridge.saved_model.bodies import update_ops_of
 
 _TABLES = REFERENCE_TABLES | {RESOURCE_TABLE}
 
@@ -46,26 +45,10 @@ def read_module_surface(directory: Path) -> Surface:
     """
     model = read_hub_module(directory, Report(str(directory), None, "parity"))
     assets = digests_of_assets(directory)
+    updates = {tags: ModuleUpdates(variant) for tags, variant in model.variants.items()}
     computations = tuple(
-        Computation(
-            variant.tags,
-            name,
-            _endpoints(signature.inputs),
-            _endpoints(signature.outputs),
-            (_call(variant.tags, name, list(signature.outputs)),),
-        )
-        for variant in model.variants.values()
-        for name, signature in variant.signatures.items()
+        c for tags, variant in model.variants.items() for c in _computations(variant, updates[tags])
     )
-    # Some modules wait for their updates in the forward pass, and have no update ops for them.
-    forward = {tags: _written(v, (), _outputs(v)) for tags, v in model.variants.items()}
-    updated = {
-        tags: _written(v, v.update_ops.values()) | forward[tags]
-        for tags, v in model.variants.items()
-    }
-    by_calls = {
-        tags: _written(v, _run_by_calls(v)) | forward[tags] for tags, v in model.variants.items()
-    }
     tables = seen_tables(_tables(model, directory, assets))
     attachments = {tags: variant.attachments for tags, variant in model.variants.items()}
     return Surface(
@@ -83,11 +66,16 @@ def read_module_surface(directory: Path) -> Surface:
             )
             for name, variable in model.variables.items()
         },
+        declared={
+            tags: frozenset(n for n, v in model.variables.items() if tags in v.variants)
+            for tags in model.variants
+        },
+        trained={tags: frozenset(v.trainable_variables) for tags, v in model.variants.items()},
         regularization_losses={
             tags: len(variant.regularization_losses) for tags, variant in model.variants.items()
         },
-        updated=updated,
-        updated_apart={tags: names - by_calls[tags] for tags, names in updated.items()},
+        updated={tags: found.of_all() for tags, found in updates.items()},
+        updated_apart={tags: f.of_all() - f.of_calls() for tags, f in updates.items()},
         assets=assets,
         tables=tables,
         attachments=attachments,
@@ -105,11 +93,12 @@ def variables_by_update_op(directory: Path) -> dict[tuple[str, str], frozenset[s
       UnsafeError: a link, or a name that leaves the module.
     """
     model = read_hub_module(directory, Report(str(directory), None, "parity"))
-    return {
-        (variant.label, name): _written(variant, [node])
-        for variant in model.variants.values()
-        for name, node in variant.update_ops.items()
-    }
+    result: dict[tuple[str, str], frozenset[str]] = {}
+    for variant in model.variants.values():
+        updates = ModuleUpdates(variant)
+        for name, node in variant.update_ops.items():
+            result[variant.label, name] = updates.written([node])
+    return result
 
 
 def _main(model: Model) -> Tags:
@@ -117,27 +106,22 @@ def _main(model: Model) -> Tags:
     return INFERENCE if INFERENCE in model.variants else next(iter(model.variants))
 
 
-def _call(tags: Tags, name: str, outputs: list[str]) -> Call:
-    return Call("module", name, tuple(sorted(tags)), outputs={key: (key,) for key in outputs})
-
-
-def _written(
-    variant: Variant, ops: Iterable[str], tensors: Sequence[Tensor] = ()
-) -> frozenset[str]:
-    """Returns the variables that are written where some ops run, and tensors are computed."""
-    reader = EffectsReader(Bodies(variant.graph), with_values=False)
-    return frozenset(reader.of_graph(variant.graph, tensors, ops).written)
-
-
-def _outputs(variant: Variant) -> list[Tensor]:
-    signatures = variant.signatures.values()
-    return [parse_tensor(name) for s in signatures for name in s.output_tensors()]
-
-
-def _run_by_calls(variant: Variant) -> set[str]:
-    """Returns the update ops that depend on the inputs of some signature."""
-    signatures = variant.signatures.values()
-    return {node for s in signatures for node in update_ops_of(variant, s.inputs).values()}
+def _computations(variant: Variant, updates: ModuleUpdates) -> Iterator[Computation]:
+    for name, signature in variant.signatures.items():
+        call = Call(
+            "module",
+            name,
+            tuple(sorted(variant.tags)),
+            outputs={key: (key,) for key in signature.outputs},
+        )
+        yield Computation(
+            variant.tags,
+            name,
+            _endpoints(signature.inputs),
+            _endpoints(signature.outputs),
+            (call,),
+            updates=(updates.of_call(call),),
+        )
 
 
 def _endpoints(endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:

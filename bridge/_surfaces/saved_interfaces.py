@@ -59,6 +59,8 @@ class Interface:
       tags: the variant that answers without training.
       ways: for each value of `training`, the ways to compute each signature.
       again: for a signature that is another one by the mapping, that one.
+      functions: the signatures that nothing but functions besides `__call__` stand for. A module
+        can have them, but converting this SavedModel makes none of them, for nothing serves them.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Interface:
     tags: Tags
     ways: dict[bool, _Named] = field(default_factory=lambda: {False: {}, True: {}})
     again: dict[str, str] = field(default_factory=dict)
+    functions: frozenset[str] = frozenset()
 
     def variant(self, training: bool) -> Tags:
         """Returns the tags of the variant that answers for a value of `training`."""
@@ -134,6 +137,8 @@ class _Builder:
                 ways[training][DEFAULT] = found
         with_modes = self._add_functions()
         self._add_served(with_modes)
+        called = {DEFAULT} if self._call is not None else set()
+        self._interface.functions = frozenset(with_modes - self._served.keys() - called)
         if self._interface.number == ROOT:
             self._add_trained(with_modes)
         return self._interface
@@ -221,7 +226,7 @@ class _Builder:
 
 
 def computations_of(
-    interfaces: Iterable[Interface], contents: Contents, library: Library
+    interfaces: Iterable[Interface], contents: Contents, library: Library, *, was_module: bool
 ) -> list[Computation]:
     """Returns the computations of all interfaces, those of inference first.
 
@@ -229,15 +234,19 @@ def computations_of(
       interfaces: where they are offered.
       contents: digests of what functions compute.
       library: the functions, by name.
+      was_module: whether the SavedModel says of what module it was made, and becomes that again.
     """
     found: dict[tuple[Tags, str], list[Way]] = {}
     made_of: dict[tuple[Tags, str], object] = {}
     same_as: dict[tuple[Tags, str], tuple[Tags, str]] = {}
     forms: dict[tuple[Tags, str], list[Way]] = {}
+    lost: set[tuple[Tags, str]] = set()
     for training in (False, True):
         for interface in interfaces:
             for name, offered in sorted(interface.ways[training].items()):
                 key = interface.variant(training), name
+                if not was_module and (interface.number != ROOT or name in interface.functions):
+                    lost.add(key)
                 ways = _without_spares(offered, contents, library)
                 digests = _digests(ways, contents)
                 forms.setdefault(key, []).extend(offered)
@@ -250,7 +259,10 @@ def computations_of(
                 if (first := next(same, None)) is not None:
                     same_as[key] = first
                 found[key], made_of[key] = list(ways), digests
-    result = [_computation(*key, ways, same_as.get(key), forms[key]) for key, ways in found.items()]
+    result = [
+        replace(_computation(*key, ways, same_as.get(key), forms[key]), is_kept=key not in lost)
+        for key, ways in found.items()
+    ]
     return sorted(result, key=lambda c: (len(c.variant), sorted(c.variant), c.signature))
 
 

@@ -6,6 +6,7 @@ What its objects and serving signatures are there, bridge/_parity/saved_interfac
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bridge._surfaces.bodies import Bodies
@@ -15,13 +16,15 @@ from bridge._surfaces.forms import absent_forms
 from bridge._surfaces.further import further_computations
 from bridge._surfaces.image_size import image_size
 from bridge._surfaces.opened import open_saved_model
+from bridge._surfaces.recorded import trained_by_variants
 from bridge._surfaces.saved_interfaces import Interface, computations_of, read_interfaces
 from bridge._surfaces.saved_state import (
     read_attachments,
+    read_lists,
     read_tables,
     read_variables,
 )
-from bridge._surfaces.surface import SAVED_MODEL, SeenVariable, Surface
+from bridge._surfaces.surface import SAVED_MODEL, SeenVariable, Surface, Updates
 from bridge._surfaces.tables import keys_of, seen_tables
 from bridge._surfaces.ways import Way
 from bridge._surfaces.writes import Effects, EffectsReader, draws_by_seed
@@ -31,6 +34,7 @@ from bridge.errors import UnsupportedError
 from bridge.graph import Graph
 from bridge.layout import VARIABLES
 from bridge.model import INFERENCE, Tags
+from bridge.saved_model.record import RECORD
 
 
 def read_saved_model_surface(directory: Path) -> Surface:
@@ -50,7 +54,8 @@ def read_saved_model_surface(directory: Path) -> Surface:
     bodies = Bodies(graph)
     interfaces = read_interfaces(reader)
     contents = Contents(bodies)
-    computations = computations_of(interfaces, contents, reader.library)
+    was_module = RECORD in meta_graph.collection_def
+    computations = computations_of(interfaces, contents, reader.library, was_module=was_module)
     if not computations:
         raise UnsupportedError(
             "the SavedModel has neither a `__call__` that was traced nor a serving signature",
@@ -67,6 +72,7 @@ def read_saved_model_surface(directory: Path) -> Surface:
     found_tables = read_tables(tree, bodies, graph, meta_graph, directory, assets, used, index)
     tables = seen_tables(found_tables)
     effects = _Effects(graph, bodies, variables)
+    updates = _updates(interfaces, effects)
     variants = {
         interface.variant(training): (interface, training)
         for interface in interfaces
@@ -82,17 +88,21 @@ def read_saved_model_surface(directory: Path) -> Surface:
         path=directory,
         format=SAVED_MODEL,
         producer=meta_graph.meta_info_def.tensorflow_version,
-        computations=tuple(computations),
+        computations=tuple(
+            replace(c, updates=updates.get((c.variant, c.signature), ())) for c in computations
+        ),
         variables={v.name: v for v in sorted(variables.values(), key=lambda v: v.name)},
         regularization_losses={tags: len(losses[i.name]) for tags, (i, _) in variants.items()},
-        updated=_updated(interfaces, effects),
+        trained=trained_by_variants(meta_graph, tree.where),
+        lists=read_lists(tree, interfaces, variables),
+        updated=_updated(updates),
         assets=assets,
         tables=tables,
         attachments=attachments,
         image_size=image_size(computations, attachments[main], main),
         random_states=effects.random_states(ways),
         absent_forms=absent_forms(reader, interfaces),
-        further=further_computations(reader, interfaces, contents),
+        further=further_computations(reader, interfaces, contents, effects.updates),
         table_keys=keys_of(tables.values()),
     )
 
@@ -102,15 +112,25 @@ def _read_checkpoint(directory: Path) -> BundleIndex | None:
     return read_index(prefix) if prefix.with_name(index_name(prefix.name)).exists() else None
 
 
-def _updated(interfaces: Iterable[Interface], effects: _Effects) -> dict[Tags, frozenset[str]]:
-    result: dict[Tags, frozenset[str]] = {}
+def _updates(
+    interfaces: Iterable[Interface], effects: _Effects
+) -> dict[tuple[Tags, str], tuple[Updates, ...]]:
+    """Returns what all ways to compute each signature do to variables."""
+    result: dict[tuple[Tags, str], tuple[Updates, ...]] = {}
     for interface in interfaces:
         for training, named in interface.ways.items():
-            if not named:
-                continue
-            tags = interface.variant(training)
-            written = (effects.written(way) for ways in named.values() for way in ways)
-            result[tags] = result.get(tags, frozenset()).union(*written)
+            for signature, ways in named.items():
+                key = interface.variant(training), signature
+                result[key] = (*result.get(key, ()), *map(effects.updates, ways))
+    return result
+
+
+def _updated(
+    updates: Mapping[tuple[Tags, str], Iterable[Updates]],
+) -> dict[Tags, frozenset[str]]:
+    result: dict[Tags, frozenset[str]] = {}
+    for (tags, _), ways in updates.items():
+        result[tags] = result.get(tags, frozenset()).union(*(way.written for way in ways))
     return result
 
 
@@ -141,9 +161,10 @@ class _Effects:
         )
         return frozenset(self._variables[n].name for n in captured if n in self._variables)
 
-    def written(self, way: Way) -> frozenset[str]:
-        """Returns the variables that a call changes."""
-        return self._names(way, self._of(way)[1].written)
+    def updates(self, way: Way) -> Updates:
+        """Returns which variables a call changes."""
+        written = self._names(way, self._of(way)[1].written)
+        return Updates(way.call, way.trains, written, written)
 
     def random_states(self, ways: Iterable[Way]) -> frozenset[str]:
         """Returns the variables of which calls make seeds, and none makes anything else."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from bridge._surfaces.bodies import Bodies
 from bridge._surfaces.contents import Contents, digest
 from bridge._surfaces.digests import digest_of_entry
+from bridge._surfaces.saved_interfaces import Interface
 from bridge._surfaces.saved_tables import read_saved_table
-from bridge._surfaces.surface import SeenVariable
+from bridge._surfaces.surface import SeenList, SeenVariable
 from bridge._surfaces.tables import Filling, Given, TableReader, asset_given
 from bridge.bundle import BundleIndex
 from bridge.collection_def import messages
@@ -21,6 +22,10 @@ from bridge.proto import hub_pb, tf_pb
 from bridge.saved_model.object_tree import ObjectTree, entries_of_variables
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.state_reader import names_of
+
+_LISTS = ("variables", "trainable_variables")
+_ALL_LISTS = frozenset({*_LISTS, "_all_variables", "model_variables", "non_trainable_variables"})
+"""Attributes that list variables, whatever for."""
 
 
 def read_variables(
@@ -59,6 +64,55 @@ def read_variables(
             number,
         )
     return result
+
+
+def read_lists(
+    tree: ObjectTree, interfaces: Iterable[Interface], variables: Mapping[int, SeenVariable]
+) -> tuple[SeenList, ...]:
+    """Reads the lists of variables of the objects that are called, there or not.
+
+    An object without any such list is not made to be trained by them.
+
+    Args:
+      tree: the objects.
+      interfaces: those that are called.
+      variables: as `read_variables` gives them.
+    """
+    result: list[SeenList] = []
+    for interface in interfaces:
+        children = tree.children(interface.number)
+        if children.keys().isdisjoint(_LISTS):
+            continue
+        listed = {kind: tree.items(children[kind]) for kind in _LISTS if kind in children}
+        held = _held(tree, interface.number).difference(*listed.values())
+        for kind in _LISTS:
+            is_root = interface.number == ROOT
+            result.append(
+                SeenList(
+                    kind if is_root else f"{interface.name}.{kind}",
+                    kind,
+                    None if is_root else interface.tags,
+                    _names(listed[kind], variables) if kind in listed else None,
+                    _names(held, variables),
+                )
+            )
+    return tuple(result)
+
+
+def _names(numbers: Iterable[int], variables: Mapping[int, SeenVariable]) -> frozenset[str]:
+    return frozenset(variables[number].name for number in numbers if number in variables)
+
+
+def _held(tree: ObjectTree, number: int) -> set[int]:
+    """Returns what an object leads to by something else than lists of variables."""
+    seen = {number}
+    objects = [number]
+    for parent in objects:  # grows while it runs
+        for name, child in tree.children(parent).items():
+            if name not in _ALL_LISTS and child not in seen:
+                seen.add(child)
+                objects.append(child)
+    return seen
 
 
 def read_tables(

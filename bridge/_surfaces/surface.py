@@ -1,8 +1,9 @@
 """Everything that a user of a model can see, read from its files alone.
 
 Both formats are brought to the terms of a TF1 Hub module: variants, signatures, variables. What a
-SavedModel offers is read from its objects and signatures, as tf.saved_model.load would; the record
-that hubbridge leaves in its own output is not looked at, so that a fault of the converter shows.
+SavedModel offers is read from its objects and signatures, as tf.saved_model.load would. The record
+that hubbridge leaves in its own output is not looked at, so that a fault of the converter shows;
+but for what a module made of it has by the record alone: which variables each variant trains.
 """
 
 from __future__ import annotations
@@ -62,6 +63,28 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Updates:
+    """What one way to compute a signature does to variables, by their names.
+
+    Attributes:
+      call: the way.
+      trains: whether it is given a true `training`; a module has no such argument.
+      written: those that it changes; in a module, also what the update ops write that the inputs
+        of the signature feed.
+      forward: of those, the ones that are changed wherever outputs are computed: all in a
+        SavedModel, whose calls run what they run.
+      others: of those, the ones whose change is computed along with the outputs of another
+        signature of the module, more than with those of this one.
+    """
+
+    call: Call
+    trains: bool
+    written: frozenset[str]
+    forward: frozenset[str]
+    others: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Computation:
     """A signature of a variant, and the ways to compute it.
 
@@ -75,6 +98,9 @@ class Computation:
         same by its graph, so that a model without this one has lost nothing.
       forms: further ways, which need not be run: they take the same in another form, and run the
         graph of one of `calls`.
+      updates: what each of all the ways does to variables.
+      is_kept: whether a module has it that a SavedModel is converted to. It does not where nothing
+        but functions of a SavedModel stand for it, which nothing serves.
     """
 
     variant: Tags
@@ -84,6 +110,8 @@ class Computation:
     calls: tuple[Call, ...]
     same_as: tuple[Tags, str] | None = None
     forms: tuple[Call, ...] = ()
+    updates: tuple[Updates, ...] = ()
+    is_kept: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,25 @@ class SeenVariable:
     trainable: bool
     digest: str
     number: int | None = None
+
+
+@dataclass(frozen=True)
+class SeenList:
+    """A list of variables that an object of a SavedModel has, as hub.KerasLayer reads it.
+
+    Attributes:
+      path: the attributes that lead to it: `variables`, `big.trainable_variables`.
+      kind: the last of them.
+      variant: the one whose subobject has it; None for the root, which has those of all.
+      members: names of the variables in it; None where the object has no such list.
+      held: names of the variables that other attributes of the object lead to, and no such list.
+    """
+
+    path: str
+    kind: str
+    variant: Tags | None
+    members: frozenset[str] | None
+    held: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -148,6 +195,11 @@ class Surface:
         inputs of no signature, so that no call of a SavedModel can run them.
       random_states: names of the variables that only hold the state of random ops. A module has
         none: its random ops draw anew in each run.
+      declared: names of the variables that each variant of a module has.
+      trained: names of those that each variant trains; of a SavedModel that was a module, as it
+        records that, for it has one flag for all.
+      lists: the lists of variables of a SavedModel, of its root and each subobject that is a
+        variant, there or not. Empty where no object is made to be trained by its lists.
       further: what a SavedModel offers besides, named as a call of it. A module has none.
       absent_forms: by the paths of callables of a SavedModel that take what those of a converted
         module take, the forms in which they can't be called.
@@ -168,6 +220,9 @@ class Surface:
     image_size: tuple[int, int] | None
     updated_apart: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
     random_states: frozenset[str] = frozenset()
+    declared: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
+    trained: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
+    lists: tuple[SeenList, ...] = ()
     further: tuple[Computation, ...] = ()
     absent_forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     table_keys: tuple[bytes | int, ...] = ()

@@ -47,6 +47,13 @@ class Way:
     is_spare: bool = False
 
     @property
+    def trains(self) -> bool:
+        """Whether it is given a true `training`."""
+        if any(leaf.is_training for leaf in self.trace.inputs):
+            return self.training
+        return bool(self.trace.values.get(TRAINING))
+
+    @property
     def outputs(self) -> dict[str, Endpoint]:
         """What it returns, by name."""
         return {leaf.key: leaf.endpoint for leaf in self.trace.outputs}

@@ -14,8 +14,8 @@ from typing import NoReturn
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it."""
 
-TERMINATED = 143
-"""Exit code after SIGTERM, as shells give it."""
+KILLED = 128
+"""What shells add to the number of a signal, for the exit code after it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,13 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The process ends with the command. Until then it makes millions of objects, which the
         # collector would look at again and again: a fifth of a conversion's time.
         gc.disable()
-        # As Ctrl-C does, it leaves neither files nor processes behind.
+        # As Ctrl-C does, they leave neither files nor processes behind.
         signal.signal(signal.SIGTERM, _terminate)
+        # There is none on Windows, and after nohup it means nothing.
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+            signal.signal(hangup, _terminate)
     try:
         from bridge.cli._app import run
 
         return run(argv)
     except KeyboardInterrupt:
+        if argv is None:
+            # Threads are still waited for; a second one would print where.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED
     except Exception as error:
         from bridge.cli._errors import report_error
@@ -46,5 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_error(error)
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(TERMINATED)
+def _terminate(number: int, _: object) -> NoReturn:
+    # When a terminal closes, both it and the shell may say so; what is under way here is the end.
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(KILLED + number)

@@ -165,7 +165,7 @@ def parity(
             train=train,
             bisect=bisect,
             time_limit=time_limit,
-            artifacts=None if report is None else Path(report).parent,
+            artifacts=None if report is None else Path(report).with_suffix(".bisect"),
             progress=progress,
         )
     failures = _write(found, writers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,3 +176,50 @@ def test_output_that_can_t_be_written_is_an_error_and_no_bug(arguments: list[str
     assert done.returncode == 2
     (line,) = (one for one in done.stderr.splitlines() if one.startswith(("error", "Exception")))
     assert line == "error: stdout can't be written: No space left on device"
+
+
+BUSY = """
+import signal, sys, tempfile, time
+import bridge.cli._app as app
+
+def run(argv):
+    with tempfile.TemporaryDirectory(dir="."):
+        print("busy", flush=True)
+        time.sleep(60)
+
+# The tests may run under nohup themselves.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+app.run = run
+from bridge.cli import main
+sys.exit(main())
+"""
+"""A command that does nothing for long, with a directory of temporary files."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+@pytest.mark.parametrize(
+    ("how", "sent", "code"),
+    [
+        ("plain", [signal.SIGTERM], 143),
+        ("plain", [signal.SIGHUP], 129),
+        ("plain", [signal.SIGHUP, signal.SIGHUP], 129),
+        ("nohup", [signal.SIGHUP, signal.SIGTERM], 143),
+    ],
+)
+def test_a_command_that_is_ended_leaves_nothing_behind(
+    how: str, sent: list[signal.Signals], code: int, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, how],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        for number in sent:
+            process.send_signal(number)
+        assert process.wait(20) == code
+    assert not list(tmp_path.iterdir())

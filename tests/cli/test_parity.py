@@ -114,7 +114,7 @@ def test_what_is_found_beside_the_report_is_written_there(fake: Fake, tmp_path: 
     pytest.importorskip("matplotlib")
     assert main(["parity", "a", "b", "-q", "--report", str(tmp_path / "x.html")]) == 0
     assert fake.asked is not None
-    assert fake.asked["artifacts"] == tmp_path
+    assert fake.asked["artifacts"] == tmp_path / "x.bisect"
 
 
 def test_all_reports_are_written_where_the_verdict_is_fail(

@@ -25,6 +25,12 @@ class ManyModels(worker.Worker):
     def _train(self, request):
         return self._of(request)._train(request)
 
+    def _losses(self, request):
+        return self._of(request)._losses(request)
+
+    def _loss_gradients(self, request):
+        return self._of(request)._loss_gradients(request)
+
     def _of(self, request):
         model, _, request["call"]["name"] = request["call"]["name"].partition(":")
         if model not in self._workers:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from bridge._parity.bisection.regions import inner_nodes
+from bridge._parity.bisection.script import publish, script_name
 from bridge._parity.bisection.search import bisect
 from bridge._parity.results import Bisection
 from bridge._parity.rule import Tolerance
 from bridge._surfaces.read import read_surface
-from bridge._surfaces.surface import Pair
+from bridge._surfaces.surface import Computation, Pair
 from bridge.attrs import float_tensor_attr
 from bridge.convert import (
     ToHubModuleOptions,
@@ -26,6 +28,7 @@ from bridge.convert import (
     to_saved_model,
 )
 from bridge.graph import Graph
+from bridge.kinds import read_model_with_objects
 from bridge.opsets import OpTable
 from bridge.proto import tf_pb
 
@@ -76,9 +79,8 @@ def search(
     inputs = dict(zip(names, inputs.values(), strict=True))
     pair = Pair(sides[0], sides[1], names, {name: name for name in sides[0].outputs})
     python = Path(sys.executable)
-    return bisect(
-        reference, candidate, pair, inputs, Tolerance(1e-5), python, work / "found", **options
-    )
+    script = work / "found" / "script.py"
+    return bisect(reference, candidate, pair, inputs, Tolerance(1e-5), python, script, **options)
 
 
 def test_another_op_in_a_converted_module_is_found_and_shown(
@@ -102,7 +104,7 @@ def test_another_op_in_a_converted_module_is_found_and_shown(
     for path in (candidate / "saved_model.pb", *candidate.glob("variables/*")):
         path.unlink()
     script = Path(found.repro or "")
-    assert script.parent == tmp_path / "found"
+    assert sorted(script.parent.iterdir()) == [script.with_suffix(".npz"), script]
     shown = subprocess.run(
         [sys.executable, "-I", script], capture_output=True, text=True, check=False, cwd=tmp_path
     )
@@ -129,7 +131,7 @@ def test_swapped_outputs_are_no_fault_of_a_node(module_dir: ModuleDir, tmp_path:
     assert found.node is None
     assert found.reason.startswith("output "), found.reason
     assert not found.confirmed
-    assert not list((tmp_path / "found").iterdir())
+    assert not (tmp_path / "found").exists()
 
 
 def test_a_run_that_takes_too_long_ends(module_dir: ModuleDir, tmp_path: Path) -> None:
@@ -167,6 +169,63 @@ def test_loops_and_conditionals_are_searched_as_a_whole(
     equal = converted(module, tmp_path / "equal")
     found = search(module, equal, inputs, tmp_path)
     assert found.reason.startswith("today's TensorFlow computes the same at all"), found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "inside", "end"),
+    [
+        ("control_flow_ref", (5, 4), "Flow/cond/Tanh", "Flow/cond/Merge"),
+        ("rnn", (2, 7, 4), "Rnn/rnn/while/lstm_cell/Tanh", "Rnn/rnn/while/Exit_3"),
+    ],
+)
+def test_a_fault_in_a_loop_or_conditional_is_found_at_its_end(
+    name: str,
+    shape: tuple[int, ...],
+    inside: str,
+    end: str,
+    module_dir: ModuleDir,
+    tmp_path: Path,
+) -> None:
+    """Both sides have loops of one name, and TensorArrays; of two branches one is not taken."""
+    module, candidate = module_dir(name), tmp_path / "candidate"
+    shutil.copytree(module, candidate)
+
+    def change(node: Node) -> None:
+        if node.name == inside:
+            assert node.op == "Tanh"
+            node.op = "Sin"
+
+    edit(candidate, change)
+    values = -np.linspace(0, 1, math.prod(shape), dtype=np.float32).reshape(shape)
+    found = search(module, candidate, {"only": values}, tmp_path)
+    assert (found.node, found.confirmed) == (end, True), found.reason
+    assert found.reason == "it stands for the whole loop or conditional that it ends"
+
+
+def test_functions_that_compute_the_same_are_the_same_by_any_name(tmp_path: Path) -> None:
+    """Of a loop with another body the condition is the same, and only its name is another."""
+    import tensorflow as tf
+
+    def save(path: Path, factor: float) -> Path:
+        def call(x: Any) -> Any:
+            return tf.while_loop(
+                lambda i, _: i < 3, lambda i, y: (i + 1, tf.sin(y) * factor), [0, x], name="loop"
+            )[1]
+
+        model = tf.Module()
+        model.__call__ = tf.function(call, input_signature=[tf.TensorSpec([None, 4])])
+        tf.saved_model.save(model, str(path))
+        return path
+
+    sides = [save(tmp_path / "reference", 1.0), save(tmp_path / "candidate", 1.5)]
+    names = [
+        {f.signature.name for f in read_model_with_objects(path).graph_def.library.function}
+        for path in sides
+    ]
+    assert {name.startswith("loop_cond") for name in names[0] ^ names[1]} == {False, True}
+    found = search(*sides, {"x": np.ones([2, 4], np.float32)}, tmp_path)
+    assert (found.node, found.confirmed) == ("loop", True), found.reason
+    assert found.reason == "its attributes differ: body"
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +317,32 @@ def test_what_nobody_can_fetch_is_known() -> None:
     with v1.Session(graph=plain) as session:
         for value in (-1.0, 1.0):
             session.run([op.outputs for op in named], {"x:0": value})
+
+
+def test_scripts_have_names_of_their_own() -> None:
+    def named(signature: str, *tags: str, taken: Collection[str] = ()) -> str:
+        one = Computation(frozenset(tags), signature, {}, {}, ())
+        return script_name(Pair(one, one, {}, {}), taken)
+
+    assert named("default") == "bisect-default.py"
+    assert named("default", "train") == "bisect-train-default.py"
+    assert named("a/b", taken=["bisect-a-b.py"]) == "bisect-a-b-2.py"
+    assert named("a_b", taken=["bisect-a-b.py", "bisect-a-b-2.py"]) == "bisect-a-b-3.py"
+    # Some file systems take these for one.
+    assert named("Default", taken=["bisect-default.py"]) == "bisect-Default-2.py"
+    assert len(named("x" * 300)) < 120
+
+
+def test_a_script_takes_its_place_at_once_or_not_at_all(tmp_path: Path) -> None:
+    made, script = tmp_path / "made.py", tmp_path / "folder" / "script.py"
+    made.write_text("new")
+    made.with_suffix(".npz").write_text("data")
+    assert publish(made, script, "") == {"repro": str(script)}
+    assert sorted(script.parent.iterdir()) == [script.with_suffix(".npz"), script]
+    assert (script.read_text(), script.with_suffix(".npz").read_text()) == ("new", "data")
+    told = publish(made, made / "script.py", "its value differs")
+    assert list(told) == ["reason"]
+    assert told["reason"].startswith("its value differs; its script can't be written: ")
 
 
 def test_what_goes_wrong_in_the_process_is_told(module_dir: ModuleDir, tmp_path: Path) -> None:

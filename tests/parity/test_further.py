@@ -192,6 +192,50 @@ def test_a_module_has_no_place_for_it(model: Path, tmp_path: Path) -> None:
     assert {row.signature for row in found.comparisons} == {"default"}
 
 
+def test_nor_for_functions_that_nothing_serves(tmp_path: Path) -> None:
+    """Not even where they take what the functions take that stand for signatures of a module."""
+    import tensorflow as tf
+
+    def save(path: Path, *served: str) -> Path:
+        model = tf.Module()
+        model.weights = tf.Variable([1.0, 2.0, 3.0], name="weights")
+
+        def function(factor: float, *modes: bool) -> Any:
+            def call(x: Any, training: bool = False, return_endpoints: bool = False) -> Any:
+                default = (factor + training) * x * model.weights
+                return {"default": default, "x": x} if return_endpoints else default
+
+            traced = tf.function(call)
+            spec = tf.TensorSpec([None, 3], name="x")
+            for training in modes:
+                for endpoints in (False, True):
+                    traced.get_concrete_function(spec, training, endpoints)
+            return traced
+
+        model.__call__, model.score = function(1.0, False), function(2.0, False, True)
+        spec = tf.TensorSpec([None, 3], name="x")
+        functions = {name: getattr(model, name) for name in served}
+        signatures = {
+            name: function.get_concrete_function(spec, False, True)
+            for name, function in functions.items()
+        }
+        tf.saved_model.save(model, str(path), signatures=signatures)
+        return path
+
+    saved = save(tmp_path / "saved")
+    bridge.to_hub_module(saved, tmp_path / "module", verify=True)
+    found = bridge.parity(saved, tmp_path / "module", **FEW)
+    assert found.verdict is Verdict.PASS, found.decided_by
+    listed = {(c.check, c.name) for c in found.structure if c.status is Status.NOT_COMPARABLE}
+    assert listed == {("signature", "score"), ("variant", "{train}")}
+    # What is served becomes a signature, which must be there then.
+    served = save(tmp_path / "served", "score")
+    bridge.to_hub_module(served, tmp_path / "whole", verify=True)
+    surfaces = read_surface(served), read_surface(tmp_path / "module")
+    failed = {c.name for c in compare_structure(*surfaces).checks if c.status is Status.FAIL}
+    assert failed == {"score", "{train}"}
+
+
 def test_a_signature_default_that_is_what_is_called_is_compared(tmp_path: Path) -> None:
     path = save(tmp_path / "saved", default=False)
     names = {c.signature for c in read_surface(path).further}

@@ -61,6 +61,26 @@ def test_parts_of_sparse_tensors_strings_and_bfloat16_come_from_a_file(tmp_path)
     assert batch.values["h"].tolist() == [1.0]
 
 
+def test_the_order_of_bytes_in_a_file_means_nothing(tmp_path):
+    of = pair(
+        x=dense(tf_pb.DT_INT32, (None,)),
+        y=dense(tf_pb.DT_BFLOAT16, (None,)),
+        s=dense(tf_pb.DT_STRING, (None,)),
+    )
+    arrays = {
+        "x": np.array([1, 258], ">i4"),
+        "y": np.array([2.5], ">f4"),
+        "s": np.array(["é"], ">U1"),
+    }
+    options = save(tmp_path / "in.npz", **arrays)
+    check_inputs([of], options)
+    (batch,) = batches(of, options)
+    assert batch.values["x"].tolist() == [1, 258]
+    assert batch.values["x"].dtype == np.int32
+    assert batch.values["y"].tolist() == [2.5]
+    assert batch.values["s"].tolist() == ["é".encode()]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -24,6 +24,9 @@ from bridge._parity.rule import Breach, BreachKind, Tolerance
 from bridge.proto import tf_pb
 
 FLOATS = (np.float16, np.float32, np.float64)
+QINT8 = [("qint8", "i1")]
+"""What TensorFlow's arrays of its quantized dtype are."""
+
 BIN = 10 ** (1 / 32)
 """How far apart, at the most, a quantile may be from what it stands for."""
 
@@ -173,6 +176,37 @@ def test_the_limit_is_that_of_each_batch_alone():
     assert found.difference.headroom == pytest.approx(0.1)
 
 
+def added(*batches, tolerance=None) -> Measured:
+    """What comes of batches of (reference, candidate)."""
+    accumulator = Accumulator(tolerance or Tolerance(1e-3))
+    for number, (a, b) in enumerate(batches):
+        accumulator.add(np.array(a), np.array(b), "noise", number)
+    return accumulator.result()
+
+
+def test_the_numbers_of_a_failure_are_those_of_the_batch_that_decided():
+    """Where the largest difference is another's, that is said."""
+    inside, above = ([1000.0], [1000.5]), ([1.0], [1.01])
+    why = "max|a-b| is 0.01 at [0] in batch {}, where 0.001 is allowed"
+    assert added(inside, above).reason == (
+        why.format("1 (noise)") + "; elsewhere max|a-b| is up to 0.5"
+    )
+    assert added(above).reason == why.format("0 (noise)")
+    # Of two that nothing is allowed, the worse one decides.
+    found = added(([0.0], [0.5]), ([0.0], [2.0]), ([0.0], [1.0]))
+    assert found.reason == "max|a-b| is 2 at [0] in batch 1 (noise), where 0 is allowed"
+    assert (found.limit, found.difference.max_abs) == (0, 2)
+    # Nor is the limit that of another batch where NaN decided.
+    nan = "it is NaN where the reference is a number at [1] in batch 1 (noise)"
+    found = added(above, ([10.0, 1.0], [10.0, np.nan]))
+    assert found.reason == f"{nan}; elsewhere max|a-b| is up to 0.01"
+    assert found.limit == pytest.approx(1e-2)
+    found = added(([1], [2]), ([1], [9]))
+    assert found.reason == (
+        "1 of 1 values differ, the most at [0] in batch 0 (noise); elsewhere max|a-b| is up to 8"
+    )
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("other", [np.nan, np.inf, -np.inf, 1.0])
 def test_special_values_have_to_stand_in_the_same_places(value, other):
@@ -256,6 +290,7 @@ def test_a_difference_that_overflows_is_infinite():
         (np.zeros(()), np.zeros((1,)), "its shape is [1] instead of []"),
         (np.zeros(2, np.float32), np.zeros(2), "its dtype is float64 instead of float32"),
         (np.array([b"a"], object), np.zeros(1), "its dtype is float64 instead of string"),
+        (np.zeros(2, QINT8), np.zeros(2, np.int8), "its dtype is int8 instead of qint8"),
         (np.zeros(0), np.zeros((0, 2)), "its shape is [0, 2] instead of [0]"),
         ({"values": np.zeros(1)}, np.zeros(1), "it is dense instead of sparse or ragged"),
         (np.zeros(1), {"values": np.zeros(1)}, "it is sparse or ragged instead of dense"),
@@ -287,7 +322,9 @@ def test_a_mismatch_in_a_later_batch_fails_what_passed_before():
     assert found.difference.needed_rtol == math.inf
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64, np.uint8, np.bool_])
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.int64, np.uint64, np.uint8, np.bool_, QINT8, [("quint16", "u2")]]
+)
 def test_integers_have_to_be_equal(dtype):
     a = np.array([[0, 1, 1]], dtype)
     b = np.array([[0, 1, 0]], dtype)
@@ -296,6 +333,7 @@ def test_integers_have_to_be_equal(dtype):
     assert found.status is Status.FAIL
     assert found.reason == "1 of 3 values differ, the most at [0, 2] in batch 0 (noise)"
     assert found.difference.max_abs == 1.0
+    assert (found.difference.worst.reference, found.difference.worst.candidate) == (1, 0)
 
 
 def test_integers_beyond_a_double_are_told_apart():
@@ -546,3 +584,11 @@ def test_outputs_whose_rows_are_no_photos_have_none():
     accumulator.add(np.float32(1), np.float32(2), "photos", 1, photos=1)
     accumulator.add(np.array([b"a"]), np.array([b"b"]), "photos", 2, photos=1)
     assert accumulator.result().difference.photos == ()
+
+
+def test_photos_of_a_quantized_output_are_told_by_its_integers():
+    a = np.array([[1, 2], [3, 4]], np.int8).view(QINT8)
+    b = np.array([[1, 2], [3, -3]], np.int8).view(QINT8)
+    accumulator = Accumulator(Tolerance(1e-5))
+    accumulator.add(a, b, "photos", 0, photos=2)
+    assert accumulator.result().difference.photos == (PhotoRow(0, 1, 7.0),)

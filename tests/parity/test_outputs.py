@@ -13,6 +13,7 @@ from bridge._parity.lanes import CANDIDATE, REFERENCE, LanePair, Plan
 from bridge._parity.options import ParityOptions
 from bridge._parity.outputs import NOISE_BATCHES, OutputComparer
 from bridge._parity.results import PhotoRow, Status
+from bridge._parity.rule import Tolerance
 from bridge._parity.runners.protocol import Lane, RunnerError
 from bridge._parity.runners.segments import Results
 from bridge._surfaces.surface import SAVED_MODEL, Call, Computation, Pair
@@ -119,6 +120,51 @@ def test_further_ways_are_taken_on_few_batches_of_each_set_unless_they_alone_ret
     assert failed == {(way.label, o) for way in (ways[0], ways[2]) for o in way.outputs}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "calls", "outputs"),
+    [
+        ({"plain": "z"}, ("s", "plain"), {"z": "z2"}),
+        ({"plain": "yz"}, ("s", "plain"), {"y": "y2", "z": "z2"}),
+        ({"other device": "y", "plain": "z"}, ("s", "plain"), {"z": "z2"}),
+        ({"other device": "y"}, ("s", "main"), {"y": "y2"}),
+    ],
+)
+def test_a_failure_tells_how_both_sides_were_called_and_which_outputs_failed(wrong, calls, outputs):
+    """One device against another only counts where nothing else failed."""
+
+    def side(names, *ways):
+        ends = {name: dense(tf_pb.DT_FLOAT, (None, 3)) for name in names}
+        made = (Call("callable", way, outputs=dict.fromkeys(names, ())) for way in ways)
+        return Computation(frozenset(), "s", {"x": dense(tf_pb.DT_INT64, (1,))}, ends, tuple(made))
+
+    names = {"y": "y2", "z": "z2"}
+    pair = Pair(side(names, "s"), side(names.values(), "main", "plain"), {"x": "x"}, names)
+    device = Lane(REFERENCE, Path("a"), SAVED_MODEL, "tf2", Path("python"), "gpu:0")
+    script = Script()
+    run = script.run
+
+    def answered(lane, call, *rest):
+        bad = wrong.get("other device" if lane is device else call.name, "")
+        script.says[lane] = lambda number: {
+            name: RIGHT + (number == 1 and name[0] in bad) for name in call.outputs
+        }
+        return run(lane, call, *rest)
+
+    script.run = answered
+    lanes = LanePair(OURS, device, across=True), LanePair(OURS, THEIRS, across=True)
+    options = ParityOptions(overrides={"z": Tolerance(1e-2)})
+    comparer = OutputComparer(pair, Plan(lanes, {}), script, options)
+    comparer.run(Batch("noise", n, {"x": np.array([n])}) for n in range(3))
+    found = comparer.first_failure()
+    assert tuple(c.calls[0].name for c in (found.pair.reference, found.pair.candidate)) == calls
+    assert found.pair.outputs == outputs
+    assert found.pair.reference.outputs.keys() == outputs.keys()
+    assert found.pair.candidate.outputs.keys() == set(outputs.values())
+    assert found.batch.index == 1
+    # It is searched in one TensorFlow on one device.
+    assert found.tolerance == Tolerance(1e-5 if "y" in outputs else 1e-2)
+
+
 # -- refusals -------------------------------------------------------------------------------------
 
 
@@ -134,7 +180,7 @@ def test_a_failure_says_too_what_was_not_compared():
     assert row.status is Status.FAIL
     assert row.reason.startswith("max|a-b| is 1")
     assert row.reason.endswith("; 1 of 6 batches could not be compared: the model refused it")
-    assert comparer.first_failure().index == 2
+    assert comparer.first_failure().batch.index == 2
 
 
 def test_what_the_reference_refuses_always_is_not_comparable():
@@ -196,7 +242,7 @@ def test_what_failed_once_is_not_run_again_for_each_further_failure():
 def test_no_fault_hides_where_the_reference_is_steady(batch, wrong):
     (row,), comparer = compare(Script(theirs=at(wrong, batch)))
     assert row.status is Status.FAIL
-    assert comparer.first_failure().index == batch
+    assert comparer.first_failure().batch.index == batch
 
 
 def test_noise_below_the_limit_excuses_nothing():
@@ -224,7 +270,7 @@ def test_a_fault_beside_unsteady_batches_fails():
     )
     (row,), comparer = compare(script)
     assert row.status is Status.FAIL
-    assert comparer.first_failure().index == 5
+    assert comparer.first_failure().batch.index == 5
     assert "1 of 6 batches could not be compared: the reference differs" in row.reason
 
 

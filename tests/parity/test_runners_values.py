@@ -31,6 +31,8 @@ ARRAYS = {
     "uint8": np.arange(256, dtype=np.uint8).reshape(2, 128),
     "int64": np.array([2**63 - 1, -(2**63)]),
     "complex": np.array([1 - 2j], np.complex64),
+    "qint8": np.array([[-128, 127]], np.int8).view([("qint8", "i1")]),
+    "quint16": np.array(40000, np.uint16).view([("quint16", "u2")]),
     "empty": np.zeros((0, 3), np.int32),
     "texts": TEXTS,
     "text": np.array(b"one\0", object),
@@ -259,7 +261,7 @@ def models(tmp_path_factory):
 
     directory = tmp_path_factory.mktemp("models")
     echo, line = Echo(), Line()
-    specs = [tf.TensorSpec(a.shape, a.dtype, k) for k, a in list(ARRAYS.items())[:8]]
+    specs = [tf.TensorSpec(a.shape, a.dtype, k) for k, a in list(ARRAYS.items())[:10]]
     inner = {
         "pair": (tf.SparseTensorSpec([None, 4]), None),
         "ragged": tf.RaggedTensorSpec([None, None, None], tf.string, 2),
@@ -291,7 +293,7 @@ def leaves(*names):
 
 
 @pytest.mark.tf2
-@pytest.mark.parametrize("names", [list(ARRAYS)[:8], ["texts", "text"]])
+@pytest.mark.parametrize("names", [list(ARRAYS)[:10], ["texts", "text"]])
 def test_values_travel_through_tensorflow_unchanged(runner, names):
     inner = {"pair": {"tuple": [{"input": "s"}, {"value": None}]}, "ragged": {"input": "r"}}
     paths = {name: ("plain", i) for i, name in enumerate(names)}
@@ -358,7 +360,7 @@ def test_training_does_what_the_runner_says(runner):
     gradient = X["x"].T @ PROJECTION / 4
     assert result.gradients.keys() == {"w"}
     np.testing.assert_allclose(result.gradients["w"], gradient, rtol=1e-5)
-    np.testing.assert_allclose(result.losses, [np.sum(W**2)], rtol=1e-6)
+    np.testing.assert_allclose(runner.losses(line(True)), [np.sum(W**2)], rtol=1e-6)
     assert result.variables.keys() == {1, 3}
     for steps, variables in result.variables.items():
         assert variables.keys() == {"w", "fixed", "count"}

@@ -82,6 +82,27 @@ def test_a_signature_may_be_in_one_variant_only(tags: tuple[str, ...], tmp_path:
     assert failed(compare(module, saved_model)) == set()
 
 
+def test_a_module_must_have_what_a_saved_model_becomes_again(tmp_path: Path) -> None:
+    """A signature that is in {train} only is a function in the SavedModel, which nothing serves."""
+    module = models.copy(TESTDATA / "modules" / "toy_image_ref", tmp_path / "module")
+    with models.variant(module) as graph:
+        del graph.signature_def["image_classification"]
+    saved_model = tmp_path / "saved_model"
+    bridge.to_saved_model(module, saved_model, verify=False)
+    without = models.copy(module, tmp_path / "without")
+    with models.variant(without, "train") as graph:
+        del graph.signature_def["image_classification"]
+    lost = "image_classification"
+    assert failed(compare(saved_model, without)) == {("signature", lost, "{train}", lost)}
+    # What tf.saved_model.save writes of it says no more what module it was, and loses that too.
+    with models.only_graph(saved_model) as graph:
+        graph.collection_def.pop("hubbridge_module")
+    checks = compare(saved_model, without).checks
+    (check,) = (c for c in checks if c.status is not Status.PASS)
+    assert (check.check, check.name, check.status) == ("signature", lost, Status.NOT_COMPARABLE)
+    assert failed(compare(saved_model, module)) == set()
+
+
 def test_names_of_subobjects_are_those_of_variants(converted: Converted) -> None:
     structure = compare(converted.module("own_tags"), converted.saved_model("own_tags"))
     assert {pair.candidate.calls[0].name for pair in structure.pairs} == {

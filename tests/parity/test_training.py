@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from bridge._parity.lanes import CANDIDATE, REFERENCE, LanePair, Plan
 from bridge._parity.options import ParityOptions
 from bridge._parity.runners import worker_training
 from bridge._parity.runners.protocol import Lane, RunnerError, TrainResult
-from bridge._parity.training import RATE, STEPS, TrainedPair, TrainingComparer, to_train
-from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Call, Computation, Pair, Surface
+from bridge._parity.training import RATE, STEPS, TrainingComparer
+from bridge._parity.training_ways import TrainedPair
+from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Call, Computation, Pair
 
 OURS = Lane(REFERENCE, Path("a"), HUB_MODULE, "tf2", Path("python"))
 AGAIN = replace(OURS, threads=1)
@@ -35,53 +37,6 @@ START = np.array([5.0, 5.0], np.float32)
 FEW: dict[str, Any] = {"samples": 1, "batch_size": 2, "train": True}
 
 
-# -- which pairs ----------------------------------------------------------------------------------
-
-
-def computation(
-    name: str, *tags: str, same_as: tuple[frozenset[str], str] | None = None
-) -> Computation:
-    return Computation(frozenset(tags), name, {}, {}, (Call("callable", name),), same_as)
-
-
-def trained(*found: Computation, candidate: tuple[Computation, ...] = ()) -> list[str]:
-    theirs = candidate or found
-    sides = [
-        Surface(Path(), SAVED_MODEL, "", side, {}, {}, {}, {}, {}, {}, None)
-        for side in (found, theirs)
-    ]
-    pairs = [Pair(a, b, {}, {}) for a, b in zip(found, theirs, strict=True)]
-    return [
-        "/".join([*sorted(pair.reference.variant), pair.reference.signature])
-        for pair in to_train(pairs, *sides)
-    ]
-
-
-def test_each_signature_is_trained_in_its_form_for_training_if_it_has_one():
-    assert trained(computation("default"), computation("more")) == ["default", "more"]
-    both = computation("default"), computation("more"), computation("default", "train")
-    assert trained(*both) == ["more", "train/default"]
-    sized = computation("default", "bs16"), computation("default", "bs16", "train")
-    assert trained(*both, *sized) == ["more", "train/default", "bs16/train/default"]
-
-
-def test_what_both_sides_have_twice_is_trained_once():
-    default = computation("default")
-    again = computation("again", same_as=(frozenset(), "default"))
-    assert trained(default, again) == ["default"]
-    other = computation("again")
-    assert trained(default, again, candidate=(default, other)) == ["default", "again"]
-    in_training = computation("default", "train", same_as=(frozenset(), "default"))
-    assert trained(default, in_training) == ["train/default"]
-
-
-def test_a_serving_signature_is_trained_apart_from_update_ops_of_others():
-    served = replace(computation("served"), calls=(Call("signature", "served"),))
-    in_training = replace(served, variant=frozenset({"train"}))
-    assert trained(served, in_training) == ["served"]
-    assert trained(in_training) == ["train/served"]
-
-
 # -- what proves nothing --------------------------------------------------------------------------
 
 
@@ -95,7 +50,13 @@ def result(zero: Any = ZERO, gradient: Any = GRADIENT, fixed: Any = START) -> Tr
         }
         for steps in STEPS
     }
-    return TrainResult(gradients, [], after)
+    return TrainResult(gradients, after)
+
+
+def done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
 
 
 class Script:
@@ -105,11 +66,9 @@ class Script:
         self.says = says
         self.asked: list[Lane] = []
 
-    def train(self, lane: Lane, *_: Any) -> Future[TrainResult | RunnerError]:
+    def train(self, lane: Lane, *_: Any) -> Future[Any]:
         self.asked.append(lane)
-        future: Future[TrainResult | RunnerError] = Future()
-        future.set_result(self.says.get(lane, result()))
-        return future
+        return done(self.says.get(lane, result()))
 
     def name(self, lane: Lane) -> str:
         return f"{lane.side} {lane.runtime}"
@@ -122,11 +81,19 @@ IN_TF1 = LanePair(OURS_TF1, THEIRS_TF1, across=False)
 
 def train(script: Script, *lanes: LanePair) -> dict[tuple[str, str], bridge.Comparison]:
     """Returns the rows by what was compared, of the last pair of lanes."""
-    one = computation("default")
+    return rows_of(script, [Batch("values", 0, {})], *lanes)
+
+
+def rows_of(
+    script: Script, batches: Sequence[Batch], *lanes: LanePair
+) -> dict[tuple[str, str], bridge.Comparison]:
+    one = Computation(frozenset(), "default", {}, {}, (Call("callable", "default"),))
     names = {name: name for name in ("w", "bias", "fixed")}
-    pair = TrainedPair(Pair(one, one, {}, {}), one.calls[0], one.calls[0], names, {})
+    pair = TrainedPair(
+        Pair(one, one, {"number": "number"}, {}), one.calls[0], one.calls[0], names, {}
+    )
     plan = Plan(lanes or (SAME,), {OURS: AGAIN})
-    rows = TrainingComparer(pair, plan, script, ParityOptions()).run(Batch("values", 0, {}))
+    rows = TrainingComparer(pair, plan, script, ParityOptions()).run(batches)
     return {(row.kind, row.output): row for row in rows}
 
 
@@ -195,7 +162,7 @@ def test_what_started_at_zero_may_be_as_far_off_as_its_gradient():
     says = {}
     for lane, value in ((OURS, GRADIENT), (THEIRS, near)):
         after = {steps: {"w": -np.float32(steps * RATE) * value} for steps in STEPS}
-        says[lane] = TrainResult({"w": value}, [], after)
+        says[lane] = TrainResult({"w": value}, after)
     says[AGAIN] = says[OURS]
     assert not failed(train(Script(says)))
     says[THEIRS] = replace(says[THEIRS], gradients={"w": GRADIENT}, variables={
@@ -210,6 +177,76 @@ def test_a_gradient_that_is_no_number_hides_no_other(number):
     wild = np.array([number, 1.0], np.float32)
     script = Script({OURS: result(zero=wild), THEIRS: result(wild, GRADIENT * np.float32(2))})
     assert "gradient w" in failed(train(script))
+
+
+# -- what it is trained on ------------------------------------------------------------------------
+
+
+class Choosy(Script):
+    """A crew whose reference takes some batches, and can't be trained on any that it says."""
+
+    def __init__(self, takes: set[int], *, trains: bool = True):
+        super().__init__({})
+        self.takes = takes
+        self.trains = trains
+        self.fed: list[int] = []
+
+    def train(self, lane: Lane, call: Call, values: Any, *_: Any) -> Future[Any]:
+        if lane.side == CANDIDATE:
+            return done(result())
+        self.fed.append(values["number"])
+        fine = self.trains and values["number"] in self.takes
+        return done(result() if fine else RunnerError(f"no {values['number']}"))
+
+    def run(self, lane: Lane, call: Call, values: Any) -> Future[Any]:
+        return done({} if values["number"] in self.takes else RunnerError("no"))
+
+
+BATCHES = [Batch("values", number, {"number": number}) for number in range(4)]
+"""Batches that say which one they are."""
+
+
+def test_a_model_is_trained_on_the_first_batch_that_the_reference_takes():
+    crew = Choosy({2, 3})
+    rows = rows_of(crew, BATCHES, SAME)
+    assert crew.fed == [0, 1, 2]
+    assert {row.status for row in rows.values()} == {Status.PASS}
+    assert rows["gradient", "w"].difference
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_a_batch_whose_gradients_tell_nothing_is_the_last_choice(nothing):
+    class Untold(Choosy):
+        def __init__(self, tells: set[int]):
+            super().__init__({1, 2, 3})
+            self.tells = tells
+
+        def train(self, lane: Lane, call: Call, values: Any, *rest: Any) -> Future[Any]:
+            found = super().train(lane, call, values, *rest).result()
+            is_told = lane.side == CANDIDATE or values["number"] in self.tells
+            flat = np.full(2, nothing, np.float32)
+            return done(found if is_told or isinstance(found, RunnerError) else result(flat, flat))
+
+    crew = Untold({2})
+    rows = rows_of(crew, BATCHES, SAME)
+    assert crew.fed == [0, 1, 2]
+    assert not failed(rows)
+    # Where no batch tells more, the first that is taken does; it says that the candidate differs.
+    crew = Untold(set())
+    rows = rows_of(crew, BATCHES, SAME)
+    assert crew.fed[:4] == [0, 1, 2, 3]
+    assert "batch 1 " in rows["gradient", "w"].reason
+
+
+@pytest.mark.parametrize(
+    ("crew", "fed", "reason"),
+    [(Choosy(set()), [0, 1, 2, 3], "no 0"), (Choosy({1, 2}, trains=False), [0, 1], "no 1")],
+    ids=["refused", "not differentiable"],
+)
+def test_what_can_not_be_trained_on_any_batch_says_so(crew, fed, reason):
+    (row,) = rows_of(crew, BATCHES, SAME).values()
+    assert (row.kind, row.status, row.reason) == ("gradient", Status.NOT_COMPARABLE, reason)
+    assert crew.fed == fed
 
 
 # -- the loss -------------------------------------------------------------------------------------

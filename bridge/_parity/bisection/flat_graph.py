@@ -57,7 +57,8 @@ def read_flat_graph(model: Path, computation: Computation) -> FlatGraph:
 
     Args:
       model: directory of the model.
-      computation: the signature as the model's surface has it; of its ways the first counts.
+      computation: the signature as the model's surface has it; of its ways the first counts, and
+        of what that returns, the outputs that are listed.
 
     Raises:
       UnsupportedError: it needs something that can't be in a TF1 Hub module.
@@ -69,6 +70,7 @@ def read_flat_graph(model: Path, computation: Computation) -> FlatGraph:
     else:
         flat = _of_saved_model(model, computation, call)
     graph = flat.graph
+    flat.outputs = {name: t for name, t in flat.outputs.items() if name in computation.outputs}
     targets = {tensor.node for tensors in flat.outputs.values() for tensor in tensors}
     targets |= {tensor.node for tensors in flat.inputs.values() for tensor in tensors}
     graph.keep(graph.ancestors([*targets, *flat.initializers]))

@@ -19,6 +19,11 @@ VARIABLES = REFERENCE_VARIABLES | {RESOURCE_VARIABLE}
 
 _HANDLES = frozenset({tf_pb.DT_RESOURCE, tf_pb.DT_VARIANT})
 
+_FLOW_THROUGH = (
+    ENTERS | EXITS | SWITCHES | MERGES | LOOP_BACK_EDGE | {"Identity", "PlaceholderWithDefault"}
+)
+_READ_ARRAYS = tuple(f"TensorArray{how}" for how in ("Read", "Gather", "Pack", "Concat", "Size"))
+
 _READS = frozenset({"Identity", "ReadVariableOp", "PlaceholderWithDefault"})
 """Ops that pass on what they get, one of which often becomes another."""
 
@@ -62,6 +67,28 @@ def _branches_of(
     if node.op in SWITCHES:
         found |= {(parse_tensor(node.input[1]), tensor.output)}
     return found
+
+
+def valueless_nodes(graph: Graph) -> set[str]:
+    """Returns the nodes outside of loops and conditionals whose outputs say nothing of values.
+
+    A Switch has but one of its outputs. What an op that writes a v1 TensorArray gives is a number
+    that only says when it was done: whoever is fed it finds nothing in the array.
+    """
+    found = {name for name, node in graph.nodes.items() if node.op in SWITCHES}
+    writers = {
+        name
+        for name, node in graph.nodes.items()
+        if node.op.startswith("TensorArray") and not node.op.startswith(_READ_ARRAYS)
+    }
+    consumers = graph.consumers()
+    stack = list(writers)
+    while stack:
+        for consumer, _ in consumers[stack.pop()]:
+            if consumer.op in _FLOW_THROUGH and consumer.name not in writers:
+                writers.add(consumer.name)
+                stack.append(consumer.name)
+    return found | writers
 
 
 @dataclass
@@ -159,6 +186,7 @@ def find_twins(
     for first, second in inputs:
         reference.twins[first] = candidate.twins[second] = first
     fed = {t.node for side in (reference, candidate) for t in side.twins}
+    fed |= valueless_nodes(reference.graph) | valueless_nodes(candidate.graph)
     common: list[str] = []
     for name in reference.graph.topological_order():
         other = candidate.graph.nodes.get(name)

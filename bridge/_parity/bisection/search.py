@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,13 @@ from bridge._parity.bisection.regions import (
     ranks,
     share_a_consumer,
 )
+from bridge._parity.bisection.script import publish
 from bridge._parity.bisection.side_by_side import SIDES, SideBySide, named_tensor
 from bridge._parity.results import Bisection
 from bridge._parity.rule import Tolerance
 from bridge._parity.runners.protocol import RunnerError, Values
+from bridge._surfaces.bodies import Bodies
+from bridge._surfaces.contents import Contents, digest
 from bridge._surfaces.surface import Pair
 from bridge.dtypes import dtype_name
 from bridge.errors import HubBridgeError
@@ -56,7 +58,7 @@ def bisect(
     inputs: Values,
     tolerance: Tolerance,
     python: Path,
-    work: Path,
+    script: Path,
     *,
     time_limit: float = 600.0,
 ) -> Bisection:
@@ -67,11 +69,13 @@ def bisect(
     Args:
       reference: directory of the one model.
       candidate: directory of the other one.
-      pair: the signature.
+      pair: the signature; of the ways to call it the first one of each side counts, and of what
+        these return, the outputs of the pair.
       inputs: what to feed it, by the reference's names.
       tolerance: what outputs are allowed; constants and variables must be equal.
       python: an interpreter with TensorFlow 2.
-      work: takes a script that shows the difference, and its data; it is made.
+      script: becomes a script that shows the difference, with its data beside it; its directory
+        is made. Nothing is written where no node is found.
       time_limit: seconds that each of the two runs may take.
     """
     variant, signature = format_tags(pair.reference.variant), pair.reference.signature
@@ -81,8 +85,8 @@ def bisect(
             read_flat_graph(candidate, pair.candidate),
         )
         with tempfile.TemporaryDirectory(prefix="hubbridge-bisect-") as folder:
-            stem = re.sub(r"[^A-Za-z0-9]+", "-", f"bisect-{variant}-{signature}").strip("-")
-            search = _Search(graphs, pair, tolerance, work / f"{stem}.py")
+            written = Path(folder) / "repro.py"
+            search = _Search(graphs, pair, tolerance, written)
             if not search.names:
                 reason = "the two sides have no node of the same name"
                 return Bisection(variant, signature, None, reason=reason)
@@ -90,6 +94,8 @@ def bisect(
                 graphs, pair.inputs, inputs, Path(folder), python, time_limit
             ) as process:
                 found = search.run(process)
+            if found["node"] is not None:
+                found |= publish(written, script, found["reason"])
     except (HubBridgeError, RunnerError, OSError) as error:
         return Bisection(variant, signature, None, reason=f"it can't be searched: {error}")
     return Bisection(variant, signature, **found)
@@ -134,6 +140,7 @@ class _Search:
         self._script = script
         first, second = (SideGraph(flat.graph, inner_nodes(flat.graph)) for flat in graphs)
         self._sides = first, second
+        self._contents = [Contents(Bodies(flat.graph)) for flat in graphs]
         self.names = find_twins(first, second, self._inputs())
         self._ranks = ranks(graphs[0].graph, [first for first, _ in self._inputs()])
 
@@ -146,13 +153,10 @@ class _Search:
             [*((tensor, tensor) for tensor in tensors), *((a, b) for _, a, b in outputs)]
         )
         suspects = list(self._suspects(dict(zip(tensors, found, strict=False))))[:_TRIES]
-        self._script.parent.mkdir(parents=True, exist_ok=True)
         repros = [self._repro(suspect) for suspect in suspects]
         for suspect, result in zip(suspects, process.try_alone(repros), strict=False):
             if result["differs"]:
                 return self._found(suspect, result)
-        for path in (self._script, self._script.with_suffix(".npz")):
-            path.unlink(missing_ok=True)
         return {"node": None, "reason": self._nothing(outputs, found[len(tensors) :], suspects)}
 
     # -- what is compared ----------------------------------------------------------------------
@@ -252,9 +256,20 @@ class _Search:
         return ""
 
     def _attr(self, side: int, node: tf_pb.NodeDef, key: str) -> object:
+        """Returns an attribute; of functions, what they compute, for each side names its own."""
+        graph = self._sides[side].graph
         with contextlib.suppress(HubBridgeError):
-            return self._sides[side].graph.attr(node, key)
+            attr = graph.attr(node, key)
+            names = [f.name for f in (*attr.list.func, *([attr.func] if attr.func.name else []))]
+            if not all(name in graph.functions for name in names):
+                return attr
+            return [self._computed(side, graph.functions[name]) for name in names] or attr
         return None
+
+    def _computed(self, side: int, function: tf_pb.FunctionDef) -> tuple[bytes, ...]:
+        places = range(len(function.signature.input_arg))
+        arguments = [digest("argument", str(place)) for place in places]
+        return self._contents[side].of_function(function.signature.name, arguments)
 
     # -- one node alone ------------------------------------------------------------------------
 
@@ -311,7 +326,6 @@ class _Search:
             "limit": result["limit"],
             "reference": tuple(result["reference"]),
             "candidate": tuple(result["candidate"]),
-            "repro": str(self._script),
             "reason": reason,
         }
 

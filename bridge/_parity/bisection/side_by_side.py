@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bridge._parity.bisection.flat_graph import FlatGraph
+from bridge._parity.bisection.regions import ENTERS
 from bridge._parity.runners.protocol import Lane, RunnerError, Values
 from bridge._parity.runners.subprocesses import end, ending, environment, exchange
 from bridge._surfaces.surface import SAVED_MODEL
@@ -224,5 +225,8 @@ def _merged(graphs: Iterable[FlatGraph]) -> tf_pb.GraphDef:
             # Resources of one name are one resource, in the whole session.
             if "shared_name" in node.attr and node.attr["shared_name"].s:
                 node.attr["shared_name"].s = f"{side}/".encode() + node.attr["shared_name"].s
+            # A loop consists of the nodes that lead into a frame of one name, in the whole graph.
+            if node.op in ENTERS:
+                node.attr["frame_name"].s = f"{side}/".encode() + node.attr["frame_name"].s
             rename_calls([node], renamed)
     return merged

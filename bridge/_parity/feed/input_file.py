@@ -132,6 +132,9 @@ class InputFile:
             raise self._error(f"can't read array {key!r} of {self._path}: {error}") from error
         if not isinstance(array, np.ndarray):
             raise self._error(f"{key!r} of {self._path} is no array")
+        if not array.dtype.isnative:
+            # The same numbers, as a machine of another kind wrote them.
+            array = array.astype(array.dtype.newbyteorder("="))
         is_text = array.dtype.kind in "SU"
         if is_text if part.dtype != tf_pb.DT_STRING else not is_text:
             fits = False

@@ -77,6 +77,11 @@ class Totals:
         """How many values could be subtracted: what is NaN or infinite can't."""
         return self._compared
 
+    @property
+    def max_abs(self) -> float:
+        """The largest difference."""
+        return self._max_abs
+
     def same(self, array: Array) -> Found | None:
         """Counts floating-point values that are the same on both sides, bit for bit.
 

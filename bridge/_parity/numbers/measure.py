@@ -18,6 +18,7 @@ from bridge._parity.numbers.ulp import BFLOAT16
 from bridge._parity.results import Difference, Status, Worst
 from bridge._parity.rule import Breach, BreachKind, Tolerance
 from bridge._parity.runners.protocol import Value
+from bridge._parity.runners.worker_values import name_of
 from bridge.dtypes import dtype_name
 
 Array = NDArray[Any]
@@ -33,8 +34,8 @@ class Measured:
     Attributes:
       status: pass, fail, or not comparable where there was no value.
       reason: why it is not a pass, one sentence; empty where it is.
-      limit: the absolute difference allowed in the batch that is closest to its limit, or
-        farthest above it.
+      limit: the absolute difference allowed in the batch that decided: the one that the reason
+        is about, else the one closest to its limit.
       difference: the numbers; None where no values could be put side by side.
     """
 
@@ -54,10 +55,19 @@ class _Batch:
     at: str
 
     @property
-    def rank(self) -> tuple[bool, float]:
+    def rank(self) -> tuple[bool, float, float]:
         """Is greater the farther the batch is above its limit, or the closer to it."""
         ratio = self.max_abs / self.limit if self.limit else math.inf if self.max_abs else 0.0
-        return self.max_abs > self.limit, ratio
+        return self.max_abs > self.limit, ratio, self.max_abs
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A breach of the rule that no tolerance forgives, and the numbers of its batch."""
+
+    reason: str
+    max_abs: float
+    limit: float
 
 
 class Accumulator:
@@ -79,7 +89,7 @@ class Accumulator:
         self._bfloat16 = dtype is not None and dtype_name(dtype) == BFLOAT16
         self._classes = ClassAgreement() if classification else None
         self._totals = Totals()
-        self._broken = ""
+        self._broken: _Broken | None = None
         """The first breach of the rule that no tolerance forgives."""
         self._closest: _Batch | None = None
         self._needed_rtol = 0.0
@@ -121,8 +131,9 @@ class Accumulator:
                 a = np.asarray(reference[part])
                 same = candidate[part] is reference[part]
                 self._add(a, a if same else np.asarray(candidate[part]), inputs, batch, part)
-        if photos and not (sides[0] or sides[1]):
-            self._photos.add(reference, candidate, batch, photos)
+        if photos and reference is not candidate and not (sides[0] or sides[1]):
+            pair = _numbers(np.asarray(reference)), _numbers(np.asarray(candidate))
+            self._photos.add(*pair, batch, photos)
         return self._breach
 
     @property
@@ -132,13 +143,15 @@ class Accumulator:
 
     def result(self) -> Measured:
         """Returns what came of all batches so far."""
-        closest = self._closest
-        limit = closest.limit if closest else 0.0
-        reason = self._broken
-        if not reason and closest and closest.rank[0]:
+        closest, broken = self._closest, self._broken
+        limit = broken.limit if broken else closest.limit if closest else 0.0
+        reason = ""
+        if broken:
+            reason = f"{broken.reason}{self._beyond(broken.max_abs)}"
+        elif closest and closest.rank[0]:
             reason = (
                 f"max|a-b| is {closest.max_abs:.4g}{closest.at}{closest.where}, where "
-                f"{closest.limit:.4g} is allowed"
+                f"{closest.limit:.4g} is allowed{self._beyond(closest.max_abs)}"
             )
         difference = None
         if self._totals.values:
@@ -159,6 +172,13 @@ class Accumulator:
             return Measured(Status.NOT_COMPARABLE, nothing, limit, difference)
         return Measured(Status.PASS, "", limit, difference)
 
+    def _beyond(self, max_abs: float) -> str:
+        """Says that max|a-b| of all batches is not that of the one that decided."""
+        largest = self._totals.max_abs
+        if not largest > max_abs:
+            return ""
+        return f"; elsewhere max|a-b| is up to {largest:.4g}"
+
     def _add(self, a: Array, b: Array, inputs: str, batch: int, part: str = "") -> None:
         """Compares two arrays; `part` is the component that they are."""
         names = _type_name(a), _type_name(b)
@@ -170,9 +190,9 @@ class Accumulator:
             shapes = list(b.shape), list(a.shape)
             self._break(f"{what}shape is {shapes[0]} instead of {shapes[1]}", inputs, batch)
             return
-        if a.dtype.kind == "V":
-            # A type that numpy learnt from another package, such as bfloat16.
-            a, b = a.astype(np.float32), b.astype(np.float32)
+        same = a is b
+        a = _numbers(a)
+        b = a if same else _numbers(b)
         is_float = a.dtype.kind in "fc"
         if is_float:
             found = (self._totals.same(a) if a is b and a.dtype.kind == "f" else None) or (
@@ -203,13 +223,15 @@ class Accumulator:
     def _judge(self, found: Found, at: str, inputs: str, batch: int, *, exact: bool) -> None:
         if found.misplaced:
             breach = Breach(BreachKind.MISPLACED, count=found.out_of_place)
-            self._break(f"{found.misplaced}{at}", inputs, batch, breach)
+            limit = self._tolerance.limit(found.largest)
+            reason = f"{found.misplaced}{at}"
+            self._break(reason, inputs, batch, breach, found.max_abs, limit)
         if exact:
             if found.unequal:
                 count = f"{found.unequal} of {found.values}"
                 reason = f"{count} values differ, the most{at}"
                 breach = Breach(BreachKind.UNEQUAL, found.max_abs, count=found.unequal)
-                self._break(reason, inputs, batch, breach)
+                self._break(reason, inputs, batch, breach, found.max_abs)
             return
         limit = self._tolerance.limit(found.largest)
         this = _Batch(found.max_abs, limit, _where(inputs, batch), at)
@@ -224,8 +246,17 @@ class Accumulator:
                 needed = above / found.largest if found.largest else math.inf
                 self._needed_rtol = max(self._needed_rtol, needed)
 
-    def _break(self, reason: str, inputs: str, batch: int, breach: Breach = _OTHER_FORM) -> None:
-        self._broken = self._broken or f"{reason}{_where(inputs, batch)}"
+    def _break(
+        self,
+        reason: str,
+        inputs: str,
+        batch: int,
+        breach: Breach = _OTHER_FORM,
+        max_abs: float = 0.0,
+        limit: float = 0.0,
+    ) -> None:
+        if self._broken is None:
+            self._broken = _Broken(f"{reason}{_where(inputs, batch)}", max_abs, limit)
         self._note(breach)
 
     def _note(self, breach: Breach) -> None:
@@ -245,7 +276,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _type_name(array: Array) -> str:
     """Returns the dtype's name; strings have several types in numpy."""
-    return _STRING if array.dtype.kind in "OSU" else array.dtype.name
+    return _STRING if array.dtype.kind in "OSU" else name_of(array.dtype)
+
+
+def _numbers(array: Array) -> Array:
+    """Returns the numbers in an array of a type that numpy learnt from others; else the array."""
+    if array.dtype.names:  # a quantized dtype
+        return array.view(array.dtype[0])
+    return array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16
 
 
 def _plain(value: Any) -> float | int | str:

@@ -180,14 +180,22 @@ class RunnerProcess:
             for key, value in found.items():
                 step, _, name = key.partition(" ")
                 variables[int(step)][names.get(name, name)] = value
-            return TrainResult(variables.pop(0), reply["losses"], variables)
+            return TrainResult(variables.pop(0), variables)
 
     def losses(self, call: Call) -> list[float]:
-        """Returns the regularization losses of what a call belongs to, in TensorFlow 2."""
+        """Returns the regularization losses of what a call belongs to."""
         with self._lock:
             doing = f"computing the regularization losses beside {_named(call)}"
             _, found = self._compute("losses", doing, call, {})
             return [float(found[str(number)]) for number in range(len(found))]
+
+    def loss_gradients(self, call: Call) -> dict[str, Value]:
+        """Returns the gradients of the sum of those, at variables that are moved apart."""
+        with self._lock:
+            doing = f"computing the gradients of regularization losses beside {_named(call)}"
+            reply, found = self._compute("loss_gradients", doing, call, {})
+            names = self._variable_names(reply["names"])
+            return {names.get(name, name): value for name, value in found.items()}
 
     def close(self) -> None:
         """Ends the process."""

@@ -77,12 +77,10 @@ class TrainResult:
 
     Attributes:
       gradients: of the fixed projection of the outputs, before the first step, by variable name.
-      losses: the values of the regularization losses, in the order of the model.
       variables: by number of steps, the values of all variables after them.
     """
 
     gradients: Mapping[str, Value]
-    losses: Sequence[float]
     variables: Mapping[int, Mapping[str, Value]] = field(default_factory=dict)
 
 
@@ -118,9 +116,18 @@ class Runner(Protocol):
         ...
 
     def losses(self, call: Call) -> list[float]:
-        """Returns the regularization losses of what a call belongs to, in TensorFlow 2.
+        """Returns the regularization losses of what a call belongs to.
 
         They are those of the variant, or of the object.
+        """
+        ...
+
+    def loss_gradients(self, call: Call) -> dict[str, Value]:
+        """Returns the gradients of the sum of those losses, by variable name.
+
+        They are taken by all variables, trainable or not, where `1.5 + cos(0.37 · k + 1)` has been
+        added to the k-th value of each in row-major order. A variable that no loss is made of has
+        none, or zeros.
         """
         ...
 

@@ -54,6 +54,7 @@ class Worker:
             "run": self._run,
             "train": self._train,
             "losses": self._losses,
+            "loss_gradients": self._loss_gradients,
         }[request["op"]]
         try:
             return operation(request)
@@ -107,26 +108,40 @@ class Worker:
         rest = self._values(request), request["steps"], request["rate"]
         names: dict[str, str] = {}
         if self._saved_model is not None:
-            gradients, losses, after = self._saved_model.train(call, *rest)
+            gradients, after = self._saved_model.train(call, *rest)
             names = self._saved_model.names
         else:
             session = self._session(call, training=True)
-            gradients, losses, after = session.train(call, *rest)
+            gradients, after = session.train(call, *rest)
         # By number of steps; what stands at none are the gradients.
         found = {f"0 {name}": value for name, value in gradients.items()}
         for step, variables in after.items():
             found.update({f"{step} {name}": value for name, value in variables.items()})
         outputs = write_values(_outputs(request), found)
-        return {"outputs": outputs, "losses": losses, "names": names}
+        return {"outputs": outputs, "names": names}
 
     def _losses(self, request: Mapping[str, Any]) -> dict[str, Any]:
         call: dict[str, Any] = request["call"]
         if self._saved_model is not None:
             losses = self._saved_model.losses(call)
         else:
-            losses = self._session(call, training=False).loss_values()
+            losses = self._with_losses(call).loss_values()
         found = {str(number): np.asarray(loss) for number, loss in enumerate(losses)}
         return {"outputs": write_values(_outputs(request), found)}
+
+    def _loss_gradients(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        call: dict[str, Any] = request["call"]
+        names: dict[str, str] = {}
+        if self._saved_model is not None:
+            found = self._saved_model.loss_gradients(call)
+            names = self._saved_model.names
+        else:
+            found = self._with_losses(call).loss_gradients()
+        return {"outputs": write_values(_outputs(request), found), "names": names}
+
+    def _with_losses(self, call: Mapping[str, Any]) -> SessionModel:
+        """Returns a session that has regularization losses: HubModule's only where it trains."""
+        return self._session(call, training=self._lane["runtime"] == TF1)
 
     def _session(self, call: Mapping[str, Any], *, training: bool) -> SessionModel:
         assert self._setup is not None

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from worker_session import DENSE, SPARSE_PARTS, components
+from worker_application import DENSE
+from worker_session import SPARSE_PARTS, components
 from worker_setup import Setup, short_device
 from worker_training import (
     descended,
     is_differentiable,
+    moved_apart,
     projection,
     real_parts,
     working_dtype,
@@ -70,13 +72,12 @@ class SavedModel:
         values: Mapping[str, Any],
         steps: Sequence[int],
         rate: float,
-    ) -> tuple[dict[str, Any], list[float], dict[int, dict[str, Any]]]:
+    ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
         """Takes gradients and steps as Runner.train says; the call runs the update ops."""
         first: dict[str, Any] = {}
         after = {}
         with self._tf.device(self._device):
             tensors = self._tensors(values)
-            losses = self.losses(call)
             for step in range(1, max(steps, default=1) + 1):
                 gradients = self._gradients(call, tensors)
                 if step == 1:
@@ -87,14 +88,30 @@ class SavedModel:
                 if step in steps:
                     after[step] = {name: _array(v) for name, v in self._variables.items()}
             self._restore()
-        return first, losses, after
+        return first, after
 
     def losses(self, call: Mapping[str, Any]) -> list[float]:
         """Returns the regularization losses of the object that a call is made on."""
-        path = steps_of(call["name"]) if call["kind"] == "callable" else [call["name"]]
-        owner = self._target(path[:-1])
         with self._tf.device(self._device):
-            return [float(loss()) for loss in getattr(owner, "regularization_losses", ())]
+            return [float(loss()) for loss in self._losses(call)]
+
+    def loss_gradients(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the gradients of those as Runner.loss_gradients says."""
+        tf = self._tf
+        losses = self._losses(call)
+        sources = {n: v for n, v in self._variables.items() if is_differentiable(v.dtype)}
+        if not losses or not sources:
+            return {}
+        with tf.device(self._device):
+            try:
+                for variable in sources.values():
+                    variable.assign(moved_apart(_array(variable)))
+                with tf.GradientTape() as tape:
+                    tape.watch(list(sources.values()))  # a loss may be made of any variable
+                    total = tf.add_n([tf.cast(loss(), tf.float64) for loss in losses])
+                return self._taken(tape, total, sources)
+            finally:
+                self._restore()
 
     def _call(self, call: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Calls; returns the outputs by name."""
@@ -106,6 +123,11 @@ class SavedModel:
             target = self._target(steps_of(call["name"]))
         returned = target(*args, **kwargs)
         return {name: _follow(returned, path) for name, path in call["outputs"].items()}
+
+    def _losses(self, call: Mapping[str, Any]) -> Sequence[Any]:
+        """Returns the functions of the regularization losses of the object that is called."""
+        path = steps_of(call["name"]) if call["kind"] == "callable" else [call["name"]]
+        return list(getattr(self._target(path[:-1]), "regularization_losses", ()))
 
     def _target(self, path: Sequence[str]) -> Any:
         target = self._root
@@ -136,10 +158,14 @@ class SavedModel:
             loss = tf.add_n(terms) if terms else None
         if loss is None or not trainable:
             return {}
-        found = tape.gradient(loss, list(trainable.values()))
+        return self._taken(tape, loss, trainable)
+
+    def _taken(self, tape: Any, total: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the gradients by the variables that have one."""
+        found = tape.gradient(total, list(sources.values()))
         return {
-            name: _array(tf.convert_to_tensor(gradient))
-            for name, gradient in zip(trainable, found)
+            name: _array(self._tf.convert_to_tensor(gradient))
+            for name, gradient in zip(sources, found)
             if gradient is not None
         }
 

@@ -5,99 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from worker_application import DENSE, Application, Backward, taken
 from worker_setup import Setup, short_device
-from worker_training import (
-    descended,
-    is_differentiable,
-    projection,
-    real_parts,
-    working_dtype,
-)
+from worker_training import descended, is_differentiable, moved_apart, projection
 
-DENSE = ""
 SPARSE_PARTS = ("indices", "values", "dense_shape")
 SCOPE = "module"
 HUB_COLLECTIONS = ("hub_module_attachments", "saved_model_assets")
 """Collections that only tensorflow-hub can read."""
-
-
-class Application:
-    """A signature in the graph of a variant.
-
-    Attributes:
-      inputs: tensors to feed, by input and component.
-      outputs: tensors to fetch, by output and component.
-      updates: the update ops that need no input of another signature.
-    """
-
-    def __init__(self, inputs: Any, outputs: Any, updates: Iterable[Any]):
-        self.inputs = inputs
-        self.outputs = outputs
-        fed = {tensor.name for parts in inputs.values() for tensor in parts.values()}
-        self.updates = [op for op in (getattr(u, "op", u) for u in updates) if _runnable(op, fed)]
-        self.backward: dict[tuple[str, ...], Backward] = {}
-        """By the names of the outputs that are projected."""
-
-    def feeds(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what to feed, by name of the tensor."""
-        if set(values) != set(self.inputs):
-            raise ValueError(f"the inputs are {sorted(self.inputs)}, not {sorted(values)}")
-        feeds = {}
-        for name, parts in self.inputs.items():
-            given = values[name] if isinstance(values[name], dict) else {DENSE: values[name]}
-            if set(given) != set(parts):
-                raise ValueError(f"input {name!r} has the parts {sorted(parts)}")
-            for part, tensor in parts.items():
-                # A session converts what it is fed, without a word.
-                wanted = tensor.dtype.base_dtype
-                if given[part].dtype != wanted.as_numpy_dtype:
-                    found = given[part].dtype.name
-                    raise ValueError(f"input {name!r} is fed {found}, it takes {wanted.name}")
-                feeds[tensor.name] = given[part]
-        return feeds
-
-
-class Backward:
-    """The gradients of the projected outputs.
-
-    Attributes:
-      outputs: the float tensors that are projected.
-      weights: what they are multiplied with, to be fed.
-      gradients: by name of the trainable variable.
-    """
-
-    def __init__(
-        self,
-        setup: Setup,
-        application: Application,
-        outputs: Iterable[str],
-        trainable: Mapping[str, Any],
-    ):
-        tf, v1 = setup.tf, setup.v1
-        found = (
-            real_parts(tf, application.outputs[name][part])
-            for name in outputs
-            for part in (DENSE, "values")
-            if part in application.outputs[name]
-        )
-        self.outputs = [output for output in found if output is not None]
-        self.weights, terms = [], []
-        for output in self.outputs:
-            dtype = working_dtype(output.dtype.base_dtype.name)
-            self.weights.append(v1.placeholder(dtype, None))
-            term = tf.reduce_sum(tf.cast(output, dtype) * self.weights[-1])
-            terms.append(tf.cast(term, tf.float64))
-        sources = {n: v for n, v in trainable.items() if is_differentiable(v.dtype)}
-        taken = tf.gradients(tf.add_n(terms), list(sources.values())) if terms and sources else []
-        self.gradients = {
-            name: tf.convert_to_tensor(gradient)
-            for name, gradient in zip(sources, taken)
-            if gradient is not None
-        }
 
 
 class SessionModel:
@@ -120,6 +39,7 @@ class SessionModel:
         self.placed: Counter[str] = Counter()
         self._seen: set[str] = set()
         self._applications: dict[str, Application] = {}
+        self._loss_gradients: dict[str, Any] | None = None
         self._graph = setup.tf.Graph()
         with self._building():
             setup.v1.set_random_seed(setup.lane["seed"])
@@ -151,7 +71,7 @@ class SessionModel:
 
     def train(
         self, call: Mapping[str, Any], values: Mapping[str, Any], steps: Sequence[int], rate: float
-    ) -> tuple[dict[str, Any], list[float], dict[int, dict[str, Any]]]:
+    ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
         """Takes gradients and steps as Runner.train says.
 
         Nothing changes while anything is read: the gradients come first, the update ops after
@@ -167,7 +87,6 @@ class SessionModel:
                     self.setup, application, projected, self.trainable
                 )
         backward = application.backward[projected]
-        losses = self.loss_values()
         with_weights = dict(feeds)
         outputs = self._run(backward.outputs, feeds)
         for weight, output in zip(backward.weights, outputs):
@@ -182,11 +101,31 @@ class SessionModel:
             self._load(descended(self._arrays(moved, {}), gradients, rate))
             if step in steps:
                 after[step] = self._arrays(self.variables, {})
-        return first, losses, after
+        return first, after
 
     def loss_values(self) -> list[float]:
         """Returns the regularization losses; HubModule has them only where it trains."""
+        self._restore()
         return [float(loss) for loss in self._run(self.losses, {})]
+
+    def loss_gradients(self) -> dict[str, Any]:
+        """Returns the gradients of all losses as Runner.loss_gradients says."""
+        sources = {n: v for n, v in self.variables.items() if is_differentiable(v.dtype)}
+        if not self.losses or not sources:
+            return {}
+        if self._loss_gradients is None:
+            with self._building():
+                total = self.setup.tf.add_n(
+                    [self.setup.tf.cast(loss, self.setup.tf.float64) for loss in self.losses]
+                )
+                self._loss_gradients = taken(self.setup.tf, total, sources)
+        self._restore()
+        try:
+            values = self._arrays(sources, {})
+            self._load({name: moved_apart(value) for name, value in values.items()})
+            return self._arrays(self._loss_gradients, {})
+        finally:
+            self._restore()
 
     def _build(self) -> None:
         """Builds the state: variables, trainable variables and losses."""
@@ -226,8 +165,11 @@ class SessionModel:
         # A reference variable's initializer is the tensor that it assigns.
         found = {name: self.variables[name].initializer for name in values}
         assigns = {name: getattr(assign, "op", assign) for name, assign in found.items()}
-        feeds = {assign.inputs[1].name: values[name] for name, assign in assigns.items()}
-        self._run(list(assigns.values()), feeds)
+        while assigns:
+            # Variables may share the tensor that they are initialized with: then one after another.
+            names = {assign.inputs[1].name: name for name, assign in assigns.items()}
+            feeds = {tensor: values[name] for tensor, name in names.items()}
+            self._run([assigns.pop(name) for name in names.values()], feeds)
 
 
 class HubModule(SessionModel):
@@ -382,18 +324,3 @@ def _value(parts: dict[str, Any]) -> Any:
 def _array(tensor: Any, value: Any) -> Any:
     """Makes an array of what a session returned, which for scalars may be something else."""
     return np.asarray(value, tensor.dtype.base_dtype.as_numpy_dtype)
-
-
-def _runnable(op: Any, fed: set[str]) -> bool:
-    """Whether an op needs no placeholder but those that are fed."""
-    todo, seen = [op], {op}
-    while todo:
-        current = todo.pop()
-        if current.type == "Placeholder":
-            return False
-        before = [tensor.op for tensor in current.inputs if tensor.name not in fed]
-        for needed in (*before, *current.control_inputs):
-            if needed not in seen:
-                seen.add(needed)
-                todo.append(needed)
-    return True

@@ -4,9 +4,10 @@ What the runner has already, bit for bit, does not travel again: the outputs of 
 little more than looking at them.
 
 The runner and the worker share this file, so it needs numpy only, and Python 3.7. Unlike an .npz
-file, this form keeps zero bytes at the ends of strings, and bfloat16. A value is an array, or a
-mapping from component to array: a sparse tensor's are `indices`, `values` and `dense_shape`, a
-ragged one's `values`, `row_splits_0`, `row_splits_1` and so on, the outermost splits first.
+file, this form keeps zero bytes at the ends of strings, bfloat16 and quantized dtypes. A value is
+an array, or a mapping from component to array: a sparse tensor's are `indices`, `values` and
+`dense_shape`, a ragged one's `values`, `row_splits_0`, `row_splits_1` and so on, the outermost
+splits first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ DENSE = ""
 
 STRING = "string"
 BFLOAT16 = "bfloat16"
+QUANTIZED = {"qint8": "i1", "quint8": "u1", "qint16": "i2", "quint16": "u2", "qint32": "i4"}
+"""TensorFlow's dtypes that are integers, and what numpy calls these.
+
+Its arrays of them are structures with one field, which has the name of the dtype."""
+
 ALIGNMENT = 64
 MAPPED = 8
 """So many files stay mapped: each is used often, and mapping takes as long as reading."""
@@ -121,6 +127,12 @@ def read_values(
     return values
 
 
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Returns what TensorFlow calls the dtype of an array of numbers."""
+    names = dtype.names or ()
+    return names[0] if len(names) == 1 and names[0] in QUANTIZED else dtype.name
+
+
 def steps_of(path: str) -> list[str]:
     """Returns the steps of the path to a callable; a dot in a step has a backslash before it."""
     return [step.replace("\\.", ".") for step in re.split(r"(?<!\\)\.", path)]
@@ -154,7 +166,9 @@ def _are_there(arrays: Mapping[str, Any], header: Mapping[str, Any], data: Any) 
         return False
     for part, array in arrays.items():
         dtype, shape, offset, size = header[part]
-        if [array.dtype.name, list(array.shape)] != [dtype, shape] or not array.dtype.isnative:
+        if [name_of(array.dtype), list(array.shape)] != [dtype, shape]:
+            return False
+        if not array.dtype.isnative:
             return False
         flat = _flat(array)
         if flat.size != size or not _same(flat, data[offset : offset + size]):
@@ -180,9 +194,9 @@ def _plain(array: np.ndarray[Any, Any], name: str) -> tuple[str, Any]:
         return STRING, np.frombuffer(lengths.tobytes() + b"".join(texts), np.uint8)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    dtype = array.dtype.name
+    dtype = name_of(array.dtype)
     own = array.dtype.kind in "biufc" and array.dtype.type.__module__ == "numpy"
-    if not own and dtype != BFLOAT16:
+    if not own and dtype != BFLOAT16 and dtype not in QUANTIZED:
         raise TransportError(f"{name!r} is of the dtype {dtype}, which can't be passed on")
     return dtype, _flat(array)
 
@@ -193,7 +207,8 @@ def _read(data: Any, entry: Any, dtypes: Mapping[str, Any]) -> Any:
     if dtype != STRING:
         if dtype == BFLOAT16 and dtype not in dtypes:
             raise TransportError("there is an array of bfloat16, for which ml_dtypes is needed")
-        return piece.view(dtypes.get(dtype, dtype)).reshape(shape)
+        own = [(dtype, QUANTIZED[dtype])] if dtype in QUANTIZED else dtype
+        return piece.view(dtypes.get(dtype, own)).reshape(shape)
     count = int(np.prod(shape, dtype=np.int64))
     ends = 8 * count + np.cumsum(piece[: 8 * count].view(np.int64))
     text = piece.tobytes()
