@@ -80,7 +80,7 @@ class StructureCheck:
     Attributes:
       check: what was looked at: `variant`, `signature`, `input`, `output`, `variable`,
         `trainable`, `variable_list`, `regularization_loss`, `update_op`, `asset`, `table`,
-        `attachment`, `image_size`, `callable`.
+        `attachment`, `image_size`, `callable`, `served`.
       name: its name.
       status: pass or fail; not comparable where a conversion names it as not kept, of a callable
         that a module can't have, and of a table that can't be read.

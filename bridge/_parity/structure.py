@@ -18,17 +18,19 @@
 7. A SavedModel that serves anything serves every signature of a module's variant without tags, and
    `default` also as `serving_default`. What it serves as `default` must be the module's, also where
    that is not known to be what it computes when it is called. A callable that takes what those of a
-   converted module take can be called in all forms of these.
+   converted module take can be called in all forms of these. What servers find of all that, which
+   load the graph and not the objects, structure_served.py compares.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.structure_forms import what_differs
+from bridge._parity.structure_forms import match_names, what_differs
+from bridge._parity.structure_served import compare_served
 from bridge._parity.structure_state import compare_state, match_variables
 from bridge._surfaces.further import kind_of
 from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Pair, Surface
@@ -63,7 +65,7 @@ def compare_structure(reference: Surface, candidate: Surface) -> Structure:
     comparison.run()
     variables = match_variables(reference, candidate)
     state = compare_state(reference, candidate, comparison.variants, variables)
-    checks = [*comparison.checks, *state]
+    checks = [*comparison.checks, *compare_served(reference, candidate), *state]
     return Structure(checks, comparison.pairs, variables)
 
 
@@ -244,7 +246,7 @@ class _Comparison:
             outputs = self._compare_outputs(ours, theirs)
             self.pairs.append(Pair(ours, theirs, inputs, outputs))
         inputs, outputs = (
-            _match_names(*ends)
+            match_names(*ends)
             for ends in ((ours.inputs, theirs.inputs), (ours.outputs, theirs.outputs))
         )
         self._compare_forms(Pair(ours, theirs, inputs, outputs))
@@ -283,7 +285,7 @@ class _Comparison:
     # -- inputs and outputs --------------------------------------------------------------------
 
     def _compare_inputs(self, ours: Computation, theirs: Computation) -> dict[str, str]:
-        names = _match_names(ours.inputs, theirs.inputs)
+        names = match_names(ours.inputs, theirs.inputs)
         for name, endpoint in ours.inputs.items():
             if name not in names:
                 reason = "the candidate takes no such input"
@@ -355,14 +357,6 @@ def _match_variants(ours: list[Tags], theirs: list[Tags]) -> dict[Tags, Tags]:
 
 def _joined(tags: Tags) -> str:
     return "_".join(sorted(tags)).strip("_")
-
-
-def _match_names(ours: Mapping[str, Endpoint], theirs: Mapping[str, Endpoint]) -> dict[str, str]:
-    names = {name: name for name in ours if name in theirs}
-    rest = ours.keys() - names.keys(), theirs.keys() - names.keys()
-    if len(rest[0]) == len(rest[1]) == 1:
-        names[next(iter(rest[0]))] = next(iter(rest[1]))
-    return names
 
 
 def _same_outputs(computation: Computation, name: str) -> list[str]:

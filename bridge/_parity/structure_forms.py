@@ -12,9 +12,19 @@ from typing import Any
 
 from bridge._surfaces.surface import Call
 from bridge.dtypes import dtype_name
+from bridge.model import Endpoint
 from bridge.saved_model.names import TRAINING
 
 Path = tuple[str | int, ...]
+
+
+def match_names(ours: Mapping[str, Endpoint], theirs: Mapping[str, Endpoint]) -> dict[str, str]:
+    """Returns the candidate's name of each input or output, that of the one that is left too."""
+    names = {name: name for name in ours if name in theirs}
+    rest = ours.keys() - names.keys(), theirs.keys() - names.keys()
+    if len(rest[0]) == len(rest[1]) == 1:
+        names[next(iter(rest[0]))] = next(iter(rest[1]))
+    return names
 
 
 def what_differs(

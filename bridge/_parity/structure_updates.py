@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from bridge._parity.results import Status, StructureCheck
-from bridge._parity.structure_forms import is_called_like
+from bridge._parity.structure_forms import is_called_like, match_names
 from bridge._surfaces.further import kind_of
 from bridge._surfaces.surface import HUB_MODULE, SAVED_MODEL, Computation, Surface, Updates
 from bridge.model import Tags, format_tags
@@ -136,7 +136,7 @@ class _Comparison:
         self, ours: Computation, theirs: Computation, among: set[str] | None = None
     ) -> Iterator[StructureCheck]:
         """Yields the variables that calls of one SavedModel change, and those of the other not."""
-        inputs = _match_inputs(ours, theirs)
+        inputs = match_names(ours.inputs, theirs.inputs)
         lost: dict[str, list[str]] = {}
         added: dict[str, list[str]] = {}
         for way in ours.updates:
@@ -204,15 +204,6 @@ def _is_again(surface: Surface, tags: Tags, original: Tags) -> bool:
         if same is None:
             return False
     return True
-
-
-def _match_inputs(ours: Computation, theirs: Computation) -> dict[str, str]:
-    """Returns the candidate's name of each input, as what compares the inputs gives it."""
-    names = {name: name for name in ours.inputs if name in theirs.inputs}
-    rest = ours.inputs.keys() - names.keys(), theirs.inputs.keys() - names.keys()
-    if len(rest[0]) == len(rest[1]) == 1:
-        names[next(iter(rest[0]))] = next(iter(rest[1]))
-    return names
 
 
 def _listed(labels: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from bridge._surfaces.saved_state import (
     read_tables,
     read_variables,
 )
+from bridge._surfaces.served import read_served
 from bridge._surfaces.surface import SAVED_MODEL, SeenVariable, Surface, Updates
 from bridge._surfaces.tables import keys_of, seen_tables
 from bridge._surfaces.ways import Way
@@ -101,6 +102,8 @@ def read_saved_model_surface(directory: Path) -> Surface:
         attachments=attachments,
         image_size=image_size(computations, attachments[main], main),
         random_states=effects.random_states(ways),
+        served=read_served(opened, contents),
+        was_module=was_module,
         absent_forms=absent_forms(reader, interfaces),
         further=further_computations(reader, interfaces, contents, effects.updates),
         table_keys=keys_of(tables.values()),

@@ -174,6 +174,19 @@ class SeenTable:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What servers get of one signature of a SavedModel, or of what fills its tables.
+
+    Attributes:
+      fault: how it is not what its objects give; empty where it is.
+      unknown: why that can't be told; else empty.
+    """
+
+    fault: str = ""
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
 class Surface:
     """All of it.
 
@@ -200,6 +213,9 @@ class Surface:
         records that, for it has one flag for all.
       lists: the lists of variables of a SavedModel, of its root and each subobject that is a
         variant, there or not. Empty where no object is made to be trained by its lists.
+      served: what servers get of a SavedModel's signatures, by name, and under INIT_OP of what
+        fills its tables.
+      was_module: whether a SavedModel says of what module it was made.
       further: what a SavedModel offers besides, named as a call of it. A module has none.
       absent_forms: by the paths of callables of a SavedModel that take what those of a converted
         module take, the forms in which they can't be called.
@@ -223,6 +239,8 @@ class Surface:
     declared: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
     trained: Mapping[Tags, frozenset[str]] = field(default_factory=dict)
     lists: tuple[SeenList, ...] = ()
+    served: Mapping[str, Served] = field(default_factory=dict)
+    was_module: bool = False
     further: tuple[Computation, ...] = ()
     absent_forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     table_keys: tuple[bytes | int, ...] = ()

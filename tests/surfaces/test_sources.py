@@ -12,7 +12,7 @@ import pytest
 from bridge._parity.results import Status
 from bridge._parity.structure import compare_structure
 from bridge._surfaces.read import read_surface
-from bridge._surfaces.surface import Call, Computation
+from bridge._surfaces.surface import Call, Computation, Served
 from bridge.convert import ToHubModuleOptions, to_hub_module
 from bridge.model import TRAIN, Encoding
 from tests.saved_model import sources
@@ -31,6 +31,11 @@ FURTHER = {
     "several_traces": {"__call__(x: float64[?, 3])", "__call__(x: int32[5, 3])"},
 }
 """What the sources offer that no signature of a module is."""
+
+LACKS = {
+    f"the candidate can't be used so: it has no {what}"
+    for what in ("`__call__`", "serving signature")
+}
 
 
 def _fill(template: Any, tensors: dict[str, Any]) -> Any:
@@ -95,11 +100,15 @@ def test_a_module_has_the_structure_of_its_source_and_calls_give_what_is_said(
         checks = compare_structure(reference, candidate).checks
         others = [c for c in checks if c.status is not Status.PASS]
         # What is no signature is named, and nothing else.
-        assert {(c.check, c.status) for c in others} <= {("callable", Status.NOT_COMPARABLE)}
+        assert {c.status for c in others} <= {Status.NOT_COMPARABLE}
+        assert {c.check for c in others} <= {"callable", "signature"}
         if reference is ours:
             assert {c.name for c in others} == FURTHER.get(name, set())
         else:
-            assert others == []
+            # Somebody's own SavedModel may be made to be called only, or to be served only.
+            assert {c.reason for c in others} <= LACKS
+            assert {c.name for c in others} <= {"default"}
+    assert {key: served for key, served in ours.served.items() if served != Served()} == {}
     pairs = compare_structure(theirs, ours).pairs
     assert len(pairs) == len(theirs.computations)
     for answer in answers:
