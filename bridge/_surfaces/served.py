@@ -187,7 +187,10 @@ class _Reader:
         }
 
     def uninitialized(self, needed: set[str]) -> str:
-        """Says that some of those functions are not run where a server loads the graph."""
+        """Says that some of those functions are not run where a server loads the graph.
+
+        Older releases of TensorFlow trace them once more for that, so that they are but counted.
+        """
         run: set[str] = set()
         todo = list(self._init_ops())
         if not todo:
@@ -201,9 +204,9 @@ class _Reader:
             if node.op in CALLS:
                 run.add(node.attr["f"].func.name)
             todo += [parse_tensor(name).node for name in node.input]
-        lost = len(needed - run)
+        lost = len(needed) - len(run)
         text = f"{lost} of {len(needed)} functions that fill tables are not run"
-        return f"{text} where a server loads it" if lost else ""
+        return f"{text} where a server loads it" if lost > 0 else ""
 
     def _init_ops(self) -> Iterator[str]:
         definitions, collections = self._meta_graph.signature_def, self._meta_graph.collection_def

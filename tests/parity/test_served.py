@@ -219,3 +219,17 @@ def test_what_only_the_reference_serves_is_missed(converted: Converted, tmp_path
     path = planted(converted, PAIR, forget_all, tmp_path)
     reason = "the candidate serves nothing of this name"
     assert ("served", "scored", Status.FAIL, reason) in rows(converted.saved_model(PAIR), path)
+
+
+def test_what_fills_tables_may_be_traced_once_more(converted: Converted, tmp_path: Path) -> None:
+    def trace_again(graph: tf_pb.MetaGraphDef) -> None:
+        (fill,) = node(graph, graph.signature_def[INIT_OP].outputs[INIT_OP].name).input
+        call = node(graph, fill.removeprefix("^"))
+        library = graph.graph_def.library
+        function = next(f for f in library.function if f.signature.name == call.attr["f"].func.name)
+        again = library.function.add()
+        again.CopyFrom(function)
+        again.signature.name = call.attr["f"].func.name = "__inference_<lambda>_1"
+
+    path = planted(converted, WORDS, trace_again, tmp_path)
+    assert rows(converted.module(WORDS), path) == set()
