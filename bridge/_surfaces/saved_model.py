@@ -12,6 +12,7 @@ from pathlib import Path
 from bridge._surfaces.bodies import Bodies
 from bridge._surfaces.contents import Contents
 from bridge._surfaces.digests import digests_of_assets
+from bridge._surfaces.filled_tables import FilledTables
 from bridge._surfaces.forms import absent_forms
 from bridge._surfaces.further import further_computations
 from bridge._surfaces.image_size import image_size
@@ -70,8 +71,8 @@ def read_saved_model_surface(directory: Path) -> Surface:
     index = _read_checkpoint(directory)
     variables = read_variables(tree, index, used)
     assets = digests_of_assets(directory)
-    found_tables = read_tables(tree, bodies, graph, meta_graph, directory, assets, used, index)
-    tables = seen_tables(found_tables)
+    filled = FilledTables(tree, bodies, graph, meta_graph, directory, assets)
+    tables = seen_tables(read_tables(tree, bodies, graph, filled, used, index))
     effects = _Effects(graph, bodies, variables)
     updates = _updates(interfaces, effects)
     variants = {
@@ -102,7 +103,7 @@ def read_saved_model_surface(directory: Path) -> Surface:
         attachments=attachments,
         image_size=image_size(computations, attachments[main], main),
         random_states=effects.random_states(ways),
-        served=read_served(opened, contents),
+        served=read_served(opened, contents, filled),
         was_module=was_module,
         absent_forms=absent_forms(reader, interfaces),
         further=further_computations(reader, interfaces, contents, effects.updates),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from bridge._surfaces.bodies import Bodies
-from bridge._surfaces.contents import Contents, digest
 from bridge._surfaces.digests import digest_of_entry
+from bridge._surfaces.filled_tables import FilledTables
 from bridge._surfaces.saved_interfaces import Interface
 from bridge._surfaces.saved_tables import read_saved_table
 from bridge._surfaces.surface import SeenList, SeenVariable
-from bridge._surfaces.tables import Filling, Given, TableReader, asset_given
+from bridge._surfaces.tables import Filling
 from bridge.bundle import BundleIndex
 from bridge.collection_def import messages
 from bridge.errors import MalformedError, Where
-from bridge.graph import Graph, Tensor
+from bridge.graph import Graph
 from bridge.layout import ATTACHMENTS
 from bridge.model import shape_from_proto
 from bridge.proto import hub_pb, tf_pb
@@ -119,57 +118,26 @@ def read_tables(
     tree: ObjectTree,
     bodies: Bodies,
     graph: Graph,
-    meta_graph: tf_pb.MetaGraphDef,
-    directory: Path,
-    assets: Mapping[str, str],
+    filled: FilledTables,
     used: Iterable[int],
     index: BundleIndex | None,
-) -> Iterator[tuple[str, list[Filling]]]:
+) -> Iterator[tuple[str, Sequence[Filling]]]:
     """Yields the tables that functions use, by the attributes that lead to them.
 
     Args:
       tree: the objects.
       bodies: the functions.
       graph: has their library.
-      meta_graph: the SavedModel's.
-      directory: where it lies.
-      assets: digest of each asset file, by name.
+      filled: reads what functions put into the tables.
       used: numbers of the objects that the functions capture.
       index: the checkpoint, which has what tables hold that no function fills.
     """
-    contents = Contents(bodies)
-    reader = TableReader(bodies, contents, directory)
-    concrete = meta_graph.object_graph_def.concrete_functions
-    constants = {node.name: node for node in meta_graph.graph_def.node if node.op == "Const"}
-
-    def captured(number: int) -> Given:
-        node = tree.nodes[number]
-        if node.HasField("asset"):
-            position = node.asset.asset_file_def_index
-            files = meta_graph.asset_file_def
-            name = files[position].filename if 0 <= position < len(files) else ""
-            return asset_given(name, assets)
-        if node.HasField("constant") and node.constant.operation in constants:
-            constant = constants[node.constant.operation]
-            alone = Graph([constant], graph.ops, where=graph.where)
-            (content,) = contents.of_tensors(alone, [Tensor(constant.name, 0)], {})
-            return Given(content, constant.attr["value"].tensor)
-        return Given(digest("object", str(number)))
-
     for number in sorted(set(used)):
         if tree.kind(number) != "resource":
             continue
-        filled = False
-        for name in tree.concrete_functions(tree.child(number, "_initialize")):
-            if name not in graph.functions or name not in concrete:
-                raise MalformedError(f"there is no function {name!r}", where=tree.where)
-            bound = list(concrete[name].bound_inputs)
-            tree.check_captured(name, *bound)
-            for fillings in reader.of_function(name, list(map(captured, bound))).values():
-                filled = True
-                yield tree.path(number), fillings
-        if not filled:
-            yield tree.path(number), [read_saved_table(tree, graph, bodies, index, number)]
+        found = [f for i in filled.of_object(number) for f in i.fillings.values()]
+        for fillings in found or [[read_saved_table(tree, graph, bodies, index, number)]]:
+            yield tree.path(number), fillings
 
 
 def read_attachments(

@@ -2,16 +2,18 @@
 
 TensorFlow 2 writes both. Each serving signature is a function among the objects, and in the graph
 placeholders, one call of a function that computes the same, fed with these and with what it
-captures, and the results of the call (tf.saved_model.save, `_generate_signatures`). An op runs what
-fills tables; the SignatureDef INIT_OP or the collection MAIN_OP names it.
+captures, and the results of the call (tf.saved_model.save, `_generate_signatures`). How servers
+fill tables is in bridge/_surfaces/served_tables.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bridge._surfaces.contents import Contents, digest
+from bridge._surfaces.filled_tables import FilledTables
 from bridge._surfaces.opened import OpenedSavedModel
+from bridge._surfaces.served_tables import unfilled_tables
 from bridge._surfaces.surface import Served
 from bridge.dtypes import dtype_name
 from bridge.graph import parse_tensor
@@ -21,7 +23,6 @@ from bridge.proto import tf_pb
 from bridge.saved_model.objects import ROOT
 from bridge.saved_model.serving import INIT_OP
 from bridge.saved_model.traces import Leaf, Trace
-from bridge.saved_model.writer import MAIN_OP
 
 _NO_SIGNATURES = frozenset({INIT_OP, "__saved_model_train_op"})
 _SPARSE_PARTS = ("indices", "values", "dense_shape")
@@ -31,12 +32,15 @@ class _UnknownFormError(Exception):
     """The graph is of a form that is not known; the message says how."""
 
 
-def read_served(opened: OpenedSavedModel, contents: Contents) -> dict[str, Served]:
+def read_served(
+    opened: OpenedSavedModel, contents: Contents, filled: FilledTables
+) -> dict[str, Served]:
     """Returns what is served, by the names of signatures, and what INIT_OP does, by its name.
 
     Args:
       opened: the SavedModel.
       contents: digests of its functions.
+      filled: reads what fills its tables.
     """
     reader = _Reader(opened, contents)
     definitions = opened.meta_graph.signature_def
@@ -55,8 +59,8 @@ def read_served(opened: OpenedSavedModel, contents: Contents) -> dict[str, Serve
                 result[name] = Served(reader.fault(definitions[name], trace))
             except _UnknownFormError as error:
                 result[name] = Served(unknown=str(error))
-    if needed := reader.initializers():
-        result[INIT_OP] = Served(reader.uninitialized(needed))
+    if (unfilled := unfilled_tables(opened, filled, reader.objects)) is not None:
+        result[INIT_OP] = Served(unfilled)
     return result
 
 
@@ -67,7 +71,7 @@ class _Reader:
         self._library = opened.graph.functions
         self._contents = contents
         self._nodes = {node.name: node for node in opened.meta_graph.graph_def.node}
-        self._objects: dict[str, int] = {}
+        self.objects: dict[str, int] = {}
         """The object that each captured tensor is, by what the signatures before have said."""
 
     # -- signatures ----------------------------------------------------------------------------
@@ -161,7 +165,7 @@ class _Reader:
         there = [self._shared_name(tensor) for tensor in tensors]
         is_permuted = own != there and "" not in own and sorted(own) == sorted(there)
         for number, tensor in zip(trace.captures, tensors, strict=True):
-            if is_permuted or self._objects.setdefault(tensor, number) != number:
+            if is_permuted or self.objects.setdefault(tensor, number) != number:
                 return "the variables and tables that it reads are others than those of its object"
         return ""
 
@@ -172,50 +176,6 @@ class _Reader:
     def _shared_name(self, tensor: str) -> str:
         node = self._nodes.get(parse_tensor(tensor).node)
         return node.attr["shared_name"].s.decode("utf-8", "replace") if node is not None else ""
-
-    # -- what fills tables ---------------------------------------------------------------------
-
-    def initializers(self) -> set[str]:
-        """Returns the functions that the loader of the objects runs."""
-        return {
-            function
-            for number in range(len(self._tree.nodes))
-            if self._tree.kind(number) == "resource"
-            for function in self._tree.concrete_functions(self._tree.child(number, "_initialize"))[
-                :1
-            ]
-        }
-
-    def uninitialized(self, needed: set[str]) -> str:
-        """Says that some of those functions are not run where a server loads the graph.
-
-        Older releases of TensorFlow trace them once more for that, so that they are but counted.
-        """
-        run: set[str] = set()
-        todo = list(self._init_ops())
-        if not todo:
-            return "no op is named that fills its tables where a server loads them"
-        seen: set[str] = set()
-        while todo:
-            node = self._nodes.get(todo.pop())
-            if node is None or node.name in seen:
-                continue
-            seen.add(node.name)
-            if node.op in CALLS:
-                run.add(node.attr["f"].func.name)
-            todo += [parse_tensor(name).node for name in node.input]
-        lost = len(needed) - len(run)
-        text = f"{lost} of {len(needed)} functions that fill tables are not run"
-        return f"{text} where a server loads it" if lost > 0 else ""
-
-    def _init_ops(self) -> Iterator[str]:
-        definitions, collections = self._meta_graph.signature_def, self._meta_graph.collection_def
-        if INIT_OP in definitions:
-            for info in definitions[INIT_OP].outputs.values():
-                yield parse_tensor(info.name).node
-        elif MAIN_OP in collections:
-            for name in collections[MAIN_OP].node_list.value:
-                yield parse_tensor(name).node
 
 
 def _keywords(definition: tf_pb.SignatureDef, trace: Trace) -> dict[str, str]:

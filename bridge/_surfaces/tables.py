@@ -122,6 +122,8 @@ class TableReader:
         self._bodies = bodies
         self._contents = contents
         self._assets = directory / ASSETS
+        self._fillings: dict[bytes, Filling] = {}
+        """What was read before, for the same table may be met by several functions."""
 
     def of_graph(
         self, graph: Graph, run: Iterable[str], given: Mapping[str, Given]
@@ -178,6 +180,16 @@ class TableReader:
     def _filling(
         self, graph: Graph, node: tf_pb.NodeDef, op: str, values: Sequence[Given]
     ) -> Filling:
+        attrs = self._contents.attrs(graph, node)
+        written = digest(op, *attrs, "from", *(value.digest for value in values))
+        if written not in self._fillings:
+            self._fillings[written] = self._read(graph, node, op, values) or Filling(written)
+        return self._fillings[written]
+
+    def _read(
+        self, graph: Graph, node: tf_pb.NodeDef, op: str, values: Sequence[Given]
+    ) -> Filling | None:
+        """Returns what an op puts into a table; None where the pairs are not known."""
         pairs: list[tuple[Element, Element]] | None = None
         if op in _FROM_TENSORS and len(values) == 2:
             keys, found = (elements(v.constant) if v.constant else None for v in values)
@@ -185,10 +197,7 @@ class TableReader:
                 pairs = list(zip(keys, found, strict=True))
         elif op == _FROM_FILE and values and values[0].asset is not None:
             pairs = self._lines(graph, node, values[0].asset)
-        if pairs is None:
-            attrs = self._contents.attrs(graph, node)
-            return Filling(digest(op, *attrs, "from", *(value.digest for value in values)))
-        return filling_of(pairs)
+        return None if pairs is None else filling_of(pairs)
 
     def _lines(
         self, graph: Graph, node: tf_pb.NodeDef, asset: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.parity.models import Converted
 TOY = "toy_image_resource"
 PAIR = "multi_input"
 WORDS = "text_vocab"
+TABLES = "assets_many"
 
 Fault = Callable[[tf_pb.MetaGraphDef], None]
 
@@ -233,3 +235,59 @@ def test_what_fills_tables_may_be_traced_once_more(converted: Converted, tmp_pat
 
     path = planted(converted, WORDS, trace_again, tmp_path)
     assert rows(converted.module(WORDS), path) == set()
+
+
+def _fillers(graph: tf_pb.MetaGraphDef) -> list[tf_pb.NodeDef]:
+    """The calls of functions that fill tables."""
+    run = node(graph, graph.signature_def[INIT_OP].outputs[INIT_OP].name)
+    return [node(graph, name.removeprefix("^")) for name in run.input]
+
+
+def _other_file(graph: tf_pb.MetaGraphDef) -> None:
+    calls = [call for call in _fillers(graph) if call.input[0].startswith("asset_path_initializer")]
+    files = {call.input[0] for call in calls}
+    calls[0].input[0] = next(iter(files - {calls[0].input[0]}))
+
+
+def _swap_tables(graph: tf_pb.MetaGraphDef) -> None:
+    first, *others = (call for call in _fillers(graph) if len(call.input) == 2)
+    other = next(call for call in others if call.input[0] != first.input[0])
+    first.input[1], other.input[1] = other.input[1], first.input[1]
+
+
+def _idle_function(graph: tf_pb.MetaGraphDef) -> None:
+    name = _fillers(graph)[0].attr["f"].func.name
+    function = next(f for f in graph.graph_def.library.function if f.signature.name == name)
+    idle = graph.graph_def.library.function.add()
+    idle.CopyFrom(function)
+    idle.signature.name = "idle"
+    fills = next(n for n in idle.node_def if "Table" in n.op)
+    for other in idle.node_def:
+        kept = [name for name in other.input if name != f"^{fills.name}"]
+        del other.input[:]
+        other.input.extend(kept)
+    for key in [key for key, value in idle.control_ret.items() if value == fills.name]:
+        del idle.control_ret[key]
+        idle.signature.control_output.remove(key)
+    idle.node_def.remove(fills)
+    for call in _fillers(graph):
+        if call.attr["f"].func.name == name:
+            call.attr["f"].func.name = "idle"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (_other_file, "its table 'TABLE' is filled otherwise where a server loads it"),
+        (_swap_tables, "its table 'TABLE' is filled otherwise where a server loads it"),
+        (_idle_function, "its table 'TABLE' is not filled where a server loads it"),
+    ],
+)
+def test_tables_that_servers_fill_otherwise_fail(
+    fault: Fault, reason: str, converted: Converted, tmp_path: Path
+) -> None:
+    path = planted(converted, TABLES, fault, tmp_path)
+    (found,) = rows(converted.module(TABLES), path)
+    assert found[:3] == ("served", INIT_OP, Status.FAIL)
+    assert re.sub("'[^']+'", "'TABLE'", found[3]) == reason
+    assert rows(path, path) == set()
